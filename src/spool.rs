@@ -1,0 +1,407 @@
+//! One asset's bytes between the two sides of the border: a sparse file and the set of ranges that have arrived.
+//!
+//! Fetchers write ranges in any order; the hasher follows the contiguous *frontier*; the publisher reads from the start, as
+//! often as it must. Each range is noted in a journal beside the file *after* its bytes are written, so a process that is
+//! killed has lost only what was still in its sockets.
+//!
+//! Nothing here is synced to the disk. After a power cut the journal may name bytes that are not there; the digest finds that
+//! out, the spool is discarded and the file is fetched again. Paying an fsync per range for that rare case would be wrong.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Read, Write};
+use std::ops::Range;
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, SystemTime};
+
+use bytes::Bytes;
+use futures::stream::{self, BoxStream, StreamExt};
+use rangemap::RangeSet;
+use tokio::sync::watch;
+
+use crate::digest::Digest;
+
+/// Spools that nobody came back for are removed after this long: a release is retried for days, not for weeks.
+const ABANDONED_AFTER: Duration = Duration::from_hours(14 * 24);
+
+/// What a journal record holds in its first word when the second is the asset's length.
+const LENGTH_MARK: u64 = u64::MAX;
+
+/// The folder where spools live, held by one process at a time.
+#[derive(Debug)]
+pub struct SpoolFolder {
+    folder: PathBuf,
+    /// Holds the lock for as long as it is open.
+    _lock: File,
+}
+
+/// Why a spool folder can't be had.
+#[derive(Debug, thiserror::Error)]
+pub enum SpoolFolderError {
+    #[error("can't use the spool folder {}; choose another with --spool DIR", path.display())]
+    Unusable { path: PathBuf, source: io::Error },
+    #[error("another run is using the spool folder {}", path.display())]
+    Busy { path: PathBuf },
+}
+
+impl SpoolFolder {
+    /// Opens the folder (made when missing), and clears away what was abandoned there. `Busy` while another run has it.
+    pub fn open(path: &Path) -> Result<Self, SpoolFolderError> {
+        let unusable = |source| SpoolFolderError::Unusable {
+            path: path.to_owned(),
+            source,
+        };
+        fs::create_dir_all(path).map_err(unusable)?;
+        let lock = OpenOptions::new()
+            .create(true)
+            .truncate(false)
+            .write(true)
+            .open(path.join("lock"))
+            .map_err(unusable)?;
+        match lock.try_lock() {
+            Ok(()) => {}
+            Err(fs::TryLockError::WouldBlock) => {
+                return Err(SpoolFolderError::Busy {
+                    path: path.to_owned(),
+                });
+            }
+            Err(fs::TryLockError::Error(source)) => return Err(unusable(source)),
+        }
+        remove_abandoned(path).map_err(unusable)?;
+        Ok(Self {
+            folder: path.to_owned(),
+            _lock: lock,
+        })
+    }
+
+    /// The spool of the content with this digest, with whatever an earlier run left of it.
+    pub fn spool(&self, digest: &Digest) -> io::Result<Spool> {
+        Spool::open(
+            &self
+                .folder
+                .join(format!("{}-{}", digest.algorithm(), digest.hex())),
+        )
+    }
+
+    /// Bytes free for another spool.
+    pub fn available_bytes(&self) -> io::Result<u64> {
+        let disk = rustix::fs::statvfs(&self.folder)?;
+        Ok(disk.f_bavail.saturating_mul(disk.f_frsize))
+    }
+
+    pub fn path(&self) -> &Path {
+        &self.folder
+    }
+}
+
+fn remove_abandoned(folder: &Path) -> io::Result<()> {
+    let now = SystemTime::now();
+    for entry in fs::read_dir(folder)? {
+        let entry = entry?;
+        let name = entry.file_name();
+        let ours = [".part", ".ranges"]
+            .iter()
+            .any(|end| name.to_string_lossy().ends_with(end));
+        let age = now
+            .duration_since(entry.metadata()?.modified()?)
+            .unwrap_or_default();
+        if ours && age > ABANDONED_AFTER {
+            fs::remove_file(entry.path())?;
+        }
+    }
+    Ok(())
+}
+
+/// How far a spool has come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Seen {
+    /// Bytes from the start without a gap.
+    pub frontier: u64,
+    /// Known once a source has told it.
+    pub length: Option<u64>,
+}
+
+/// One content's bytes; see the module.
+#[derive(Debug)]
+pub struct Spool {
+    file: File,
+    path: PathBuf,
+    state: Mutex<State>,
+    seen: watch::Sender<Seen>,
+}
+
+#[derive(Debug)]
+struct State {
+    arrived: RangeSet<u64>,
+    length: Option<u64>,
+    journal: File,
+}
+
+impl State {
+    fn seen(&self) -> Seen {
+        let frontier = self.arrived.get(&0).map_or(0, |range| range.end);
+        Seen {
+            frontier,
+            length: self.length,
+        }
+    }
+
+    fn note(&mut self, first: u64, second: u64) -> io::Result<()> {
+        let mut record = [0; 16];
+        record[..8].copy_from_slice(&first.to_le_bytes());
+        record[8..].copy_from_slice(&second.to_le_bytes());
+        self.journal.write_all(&record)
+    }
+}
+
+impl Spool {
+    fn open(base: &Path) -> io::Result<Self> {
+        let path = base.with_added_extension("part");
+        let file = OpenOptions::new()
+            .create(true)
+            .truncate(false)
+            .read(true)
+            .write(true)
+            .open(&path)?;
+        let mut journal = OpenOptions::new()
+            .create(true)
+            .append(true)
+            .read(true)
+            .open(base.with_added_extension("ranges"))?;
+        let (arrived, length) = read_back(&mut journal, file.metadata()?.len())?;
+        let state = State {
+            arrived,
+            length,
+            journal,
+        };
+        let seen = watch::Sender::new(state.seen());
+        Ok(Self {
+            file,
+            path,
+            state: Mutex::new(state),
+            seen,
+        })
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Notes the length that a source told. A second, different one starts the spool anew: it is another content.
+    pub fn set_length(&self, length: u64) -> io::Result<()> {
+        let mut state = self.state();
+        if state.length == Some(length) {
+            return Ok(());
+        }
+        if state.length.is_some() {
+            drop(state);
+            self.discard()?;
+            state = self.state();
+        }
+        state.note(LENGTH_MARK, length)?;
+        state.length = Some(length);
+        self.seen.send_replace(state.seen());
+        Ok(())
+    }
+
+    /// Writes bytes that arrived for `offset`, then notes them. Blocking.
+    pub fn write_at(&self, offset: u64, pieces: &[Bytes]) -> io::Result<()> {
+        let mut at = offset;
+        for piece in pieces {
+            self.file.write_all_at(piece, at)?;
+            at += piece.len() as u64;
+        }
+        if at == offset {
+            return Ok(());
+        }
+        let mut state = self.state();
+        state.note(offset, at)?;
+        state.arrived.insert(offset..at);
+        self.seen.send_replace(state.seen());
+        Ok(())
+    }
+
+    /// Reads bytes that have arrived. Blocking.
+    pub fn read_exact_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<()> {
+        self.file.read_exact_at(buffer, offset)
+    }
+
+    pub fn seen(&self) -> Seen {
+        *self.seen.borrow()
+    }
+
+    /// Waits until the frontier has passed `position`, or the content ends there.
+    pub async fn beyond(&self, position: u64) -> Seen {
+        let mut seen = self.seen.subscribe();
+        *seen
+            .wait_for(|seen| seen.frontier > position || seen.length == Some(position))
+            .await
+            .expect("the sender lives as long as the spool")
+    }
+
+    /// The ranges that have not arrived, in order. All of it while the length is unknown.
+    pub fn missing(&self) -> Vec<Range<u64>> {
+        let state = self.state();
+        let whole = 0..state.length.unwrap_or(u64::MAX);
+        state.arrived.gaps(&whole).collect()
+    }
+
+    /// Bytes that have arrived, each counted once.
+    pub fn arrived_bytes(&self) -> u64 {
+        self.state()
+            .arrived
+            .iter()
+            .map(|range| range.end - range.start)
+            .sum()
+    }
+
+    /// Forgets every byte: they were wrong.
+    pub fn discard(&self) -> io::Result<()> {
+        let mut state = self.state();
+        state.journal.set_len(0)?;
+        self.file.set_len(0)?;
+        state.arrived.clear();
+        state.length = None;
+        self.seen.send_replace(state.seen());
+        Ok(())
+    }
+
+    /// Removes the files: the content is published. The spool itself stays readable until it is dropped.
+    pub fn remove(&self) -> io::Result<()> {
+        fs::remove_file(self.path.with_extension("ranges"))?;
+        fs::remove_file(&self.path)
+    }
+
+    /// The first `length` bytes in chunks of at most 256 KiB.
+    pub(crate) fn chunks(self: Arc<Self>, length: u64) -> BoxStream<'static, io::Result<Bytes>> {
+        const CHUNK: u64 = 256 * 1024;
+        stream::unfold(0, move |at| {
+            let spool = Arc::clone(&self);
+            async move {
+                if at == length {
+                    return None;
+                }
+                let want = CHUNK.min(length - at);
+                let chunk = tokio::task::spawn_blocking(move || spool.read_chunk(at, want))
+                    .await
+                    .map_err(io::Error::other)
+                    .flatten();
+                Some((chunk, at + want))
+            }
+        })
+        .boxed()
+    }
+
+    fn read_chunk(&self, at: u64, length: u64) -> io::Result<Bytes> {
+        let mut buffer = vec![0; usize::try_from(length).map_err(io::Error::other)?];
+        self.file.read_exact_at(&mut buffer, at)?;
+        Ok(buffer.into())
+    }
+}
+
+/// Reads a journal: what it says that also lies within the file. A torn last record is cut off.
+fn read_back(journal: &mut File, file_length: u64) -> io::Result<(RangeSet<u64>, Option<u64>)> {
+    let mut records = Vec::new();
+    journal.read_to_end(&mut records)?;
+    let (records, torn) = records.as_chunks::<16>();
+    if !torn.is_empty() {
+        journal.set_len(16 * records.len() as u64)?;
+    }
+    let mut arrived = RangeSet::new();
+    let mut length = None;
+    for record in records {
+        let first = u64::from_le_bytes(record[..8].try_into().expect("8 bytes"));
+        let second = u64::from_le_bytes(record[8..].try_into().expect("8 bytes"));
+        if first == LENGTH_MARK {
+            length = Some(second);
+        } else if first < second && second <= file_length {
+            arrived.insert(first..second);
+        }
+    }
+    Ok((arrived, length))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::digest::Algorithm;
+
+    fn folder() -> (tempfile::TempDir, SpoolFolder) {
+        let dir = tempfile::tempdir().unwrap();
+        let folder = SpoolFolder::open(&dir.path().join("spool")).unwrap();
+        (dir, folder)
+    }
+
+    fn digest() -> Digest {
+        Digest::of(Algorithm::Sha256, b"any")
+    }
+
+    #[test]
+    fn the_frontier_is_the_contiguous_prefix() {
+        let (_dir, folder) = folder();
+        let spool = folder.spool(&digest()).unwrap();
+        spool.set_length(10).unwrap();
+        spool.write_at(5, &[Bytes::from_static(b"56")]).unwrap();
+        assert_eq!(
+            spool.seen(),
+            Seen {
+                frontier: 0,
+                length: Some(10)
+            }
+        );
+        spool
+            .write_at(0, &[Bytes::from_static(b"012"), Bytes::from_static(b"34")])
+            .unwrap();
+        assert_eq!(spool.seen().frontier, 7);
+        assert_eq!(spool.missing(), vec![7..10]);
+        assert_eq!(spool.arrived_bytes(), 7);
+    }
+
+    #[test]
+    fn a_new_process_finds_what_arrived() {
+        let (_dir, folder) = folder();
+        let spool = folder.spool(&digest()).unwrap();
+        spool.set_length(8).unwrap();
+        spool.write_at(2, &[Bytes::from_static(b"234")]).unwrap();
+        drop(spool);
+        let spool = folder.spool(&digest()).unwrap();
+        assert_eq!(spool.seen().length, Some(8));
+        assert_eq!(spool.missing(), vec![0..2, 5..8]);
+    }
+
+    #[test]
+    fn a_torn_or_lying_journal_loses_only_its_own_ranges() {
+        let (dir, folder) = folder();
+        let spool = folder.spool(&digest()).unwrap();
+        spool.write_at(0, &[Bytes::from_static(b"0123")]).unwrap();
+        drop(spool);
+        let name = format!("sha256-{}.ranges", digest().hex());
+        let mut journal = OpenOptions::new()
+            .append(true)
+            .open(dir.path().join("spool").join(name))
+            .unwrap();
+        journal.write_all(&4u64.to_le_bytes()).unwrap();
+        journal.write_all(&900u64.to_le_bytes()).unwrap();
+        journal.write_all(&[7; 5]).unwrap();
+        let spool = folder.spool(&digest()).unwrap();
+        assert_eq!(spool.arrived_bytes(), 4);
+    }
+
+    #[test]
+    fn another_length_is_another_content() {
+        let (_dir, folder) = folder();
+        let spool = folder.spool(&digest()).unwrap();
+        spool.set_length(4).unwrap();
+        spool.write_at(0, &[Bytes::from_static(b"0123")]).unwrap();
+        spool.set_length(9).unwrap();
+        assert_eq!(spool.missing(), vec![0..9]);
+    }
+
+    #[test]
+    fn one_process_at_a_time() {
+        let (_dir, folder) = folder();
+        let again = SpoolFolder::open(folder.path());
+        assert!(matches!(again, Err(SpoolFolderError::Busy { .. })));
+    }
+}

@@ -1,0 +1,140 @@
+//! Turns bytes into [`Verified`] content: hashed whole, and equal to what was vouched for.
+//!
+//! A store takes nothing else, and nothing outside this module can make one. So "nothing unverified is visible" is held by
+//! the compiler, not by care.
+
+use std::io;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use futures::stream::{self, BoxStream, StreamExt};
+
+use crate::digest::{Algorithm, Digest, Digests, Hasher};
+use crate::spool::Spool;
+
+/// Content that may be published: its length and digests are known and right. Cheap to clone; readable again and again.
+#[derive(Debug, Clone)]
+pub struct Verified {
+    bytes: Held,
+    length: u64,
+    digests: Digests,
+}
+
+#[derive(Debug, Clone)]
+enum Held {
+    Spooled(Arc<Spool>),
+    InMemory(Bytes),
+}
+
+/// The content is not what was vouched for.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("the content has {got} where {expected} was vouched for")]
+pub struct Mismatch {
+    pub expected: Digest,
+    pub got: Digest,
+}
+
+impl Verified {
+    /// Content that was composed here, from verified facts: a sidecar, an index.
+    pub fn composed(content: impl Into<Bytes>) -> Self {
+        let content = content.into();
+        let digests = Digests::of(&content, &[]);
+        Self {
+            length: content.len() as u64,
+            bytes: Held::InMemory(content),
+            digests,
+        }
+    }
+
+    /// Content in memory that must match every digest in `expected`.
+    pub fn check(content: impl Into<Bytes>, expected: &[Digest]) -> Result<Self, Mismatch> {
+        let content = content.into();
+        let also: Vec<Algorithm> = expected.iter().map(Digest::algorithm).collect();
+        let digests = Digests::of(&content, &also);
+        compare(&digests, expected)?;
+        Ok(Self {
+            length: content.len() as u64,
+            bytes: Held::InMemory(content),
+            digests,
+        })
+    }
+
+    pub fn length(&self) -> u64 {
+        self.length
+    }
+
+    pub fn digests(&self) -> &Digests {
+        &self.digests
+    }
+
+    /// The content from its start, in chunks of at most 256 KiB; can be called again for another attempt.
+    pub fn chunks(&self) -> BoxStream<'static, io::Result<Bytes>> {
+        match &self.bytes {
+            Held::InMemory(content) => stream::iter([Ok(content.clone())]).boxed(),
+            Held::Spooled(spool) => Arc::clone(spool).chunks(self.length),
+        }
+    }
+}
+
+/// Hashes a spool's contiguous prefix while it grows, and ends with the verdict once it is whole.
+///
+/// Runs beside the fetch: it waits at the frontier, so the last byte is hashed a moment after it arrives. Reading and hashing
+/// happen on the blocking pool in steps of a few MiB.
+pub async fn follow(
+    spool: Arc<Spool>,
+    expected: &[Digest],
+) -> io::Result<Result<Verified, Mismatch>> {
+    const STEP: u64 = 4 << 20;
+    let also: Vec<Algorithm> = expected.iter().map(Digest::algorithm).collect();
+    let mut hasher = Hasher::new(&also);
+    let mut hashed = 0;
+    let length = loop {
+        let seen = spool.beyond(hashed).await;
+        let until = seen.frontier.min(hashed + STEP);
+        if until > hashed {
+            let spool = Arc::clone(&spool);
+            hasher = tokio::task::spawn_blocking(move || hash_range(&spool, hasher, hashed, until))
+                .await
+                .map_err(io::Error::other)??;
+            hashed = until;
+        }
+        if seen.length == Some(hashed) {
+            break hashed;
+        }
+    };
+    let digests = hasher.finish();
+    Ok(compare(&digests, expected).map(|()| Verified {
+        bytes: Held::Spooled(spool),
+        length,
+        digests,
+    }))
+}
+
+fn hash_range(spool: &Spool, mut hasher: Hasher, from: u64, until: u64) -> io::Result<Hasher> {
+    let mut buffer = vec![0; 256 * 1024];
+    let mut at = from;
+    while at < until {
+        let want = buffer
+            .len()
+            .min(usize::try_from(until - at).unwrap_or(usize::MAX));
+        spool.read_exact_at(&mut buffer[..want], at)?;
+        hasher.update(&buffer[..want]);
+        at += want as u64;
+    }
+    Ok(hasher)
+}
+
+fn compare(digests: &Digests, expected: &[Digest]) -> Result<(), Mismatch> {
+    for &wanted in expected {
+        let got = digests
+            .get(wanted.algorithm())
+            .expect("every expected algorithm is computed");
+        if got != wanted {
+            return Err(Mismatch {
+                expected: wanted,
+                got,
+            });
+        }
+    }
+    Ok(())
+}
