@@ -18,6 +18,7 @@ pub mod digest;
 pub mod retry;
 
 // Stages: one verb or one end of the wire each.
+pub mod origin;
 pub mod spool;
 pub mod store;
 pub mod verify;

@@ -1,0 +1,788 @@
+//! The only way to the upstreams: one HTTP client with time-outs, status classes and printable URLs.
+//!
+//! A file is known by its canonical URL; where its bytes come from is the configuration's business. Every host can be
+//! redirected to one or more sources, tried in order, each an untrusted source of bytes.
+//!
+//! HTTP/1.1 only: over HTTP/2 all requests to a host share one connection, and so one congestion window
+//! (hyper-util's pool; seanmonstar/reqwest#2777). Redirects are followed here, because a signed target expires in minutes and
+//! must be resolved again by every request, and because a host's own headers must not travel to the next host.
+
+use std::collections::BTreeMap;
+use std::error::Error;
+use std::fmt;
+use std::ops::Range;
+use std::time::Duration;
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD as BASE64;
+use bytes::Bytes;
+use reqwest::header::{self, HeaderMap, HeaderName, HeaderValue};
+use reqwest::{Client, Response, StatusCode};
+use url::Url;
+
+use crate::digest::{Algorithm, Digest};
+use crate::retry::Class;
+use crate::store::ETag;
+
+const REDIRECTS_MAX: usize = 10;
+
+/// How the upstreams are reached.
+#[derive(Debug, Clone)]
+pub struct OriginSettings {
+    /// By canonical host, with its port where the URL has one: `dl.k8s.io`.
+    pub hosts: BTreeMap<String, HostSettings>,
+    pub connect_timeout: Duration,
+    /// The window over which a connection must bring `stall_floor_bytes` a second.
+    pub stall_window: Duration,
+    pub stall_floor_bytes: u64,
+    /// Connections to one host at a time.
+    pub connections: usize,
+}
+
+impl Default for OriginSettings {
+    fn default() -> Self {
+        Self {
+            hosts: BTreeMap::new(),
+            // 3 SYNs lost in a row at 3 % loss are rare; 15 s cover them (1 + 2 + 4 s of back-off, and the round trips).
+            connect_timeout: Duration::from_secs(15),
+            // One cubic stream at 200 ms and 3 % loss still brings about 37 KiB/s (facts of the field, measured).
+            stall_window: Duration::from_secs(20),
+            stall_floor_bytes: 1024,
+            connections: 64,
+        }
+    }
+}
+
+/// What a user set for one canonical host.
+#[derive(Clone, Default)]
+pub struct HostSettings {
+    /// Base URLs to use instead of the host, in order; the canonical path is appended. Empty: the host itself.
+    pub sources: Vec<Url>,
+    /// `http://`, `https://`, `socks5://` or `socks5h://`.
+    pub proxy: Option<Url>,
+    pub headers: Vec<(HeaderName, HeaderValue)>,
+    /// Connections to each of its sources at a time; None: the general number.
+    pub connections: Option<usize>,
+}
+
+impl fmt::Debug for HostSettings {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let sources: Vec<String> = self
+            .sources
+            .iter()
+            .map(|url| Shown(url).to_string())
+            .collect();
+        let headers: Vec<&str> = self.headers.iter().map(|(name, _)| name.as_str()).collect();
+        f.debug_struct("HostSettings")
+            .field("sources", &sources)
+            .field(
+                "proxy",
+                &self.proxy.as_ref().map(|url| Shown(url).to_string()),
+            )
+            .field("headers", &headers)
+            .field("connections", &self.connections)
+            .finish()
+    }
+}
+
+/// A URL as it may be printed: no user, no password, and nothing of its query but that there is one.
+#[derive(Debug, Clone, Copy)]
+pub struct Shown<'a>(pub &'a Url);
+
+impl fmt::Display for Shown<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let url = self.0;
+        write!(
+            f,
+            "{}://{}",
+            url.scheme(),
+            url.host_str().unwrap_or_default()
+        )?;
+        if let Some(port) = url.port() {
+            write!(f, ":{port}")?;
+        }
+        f.write_str(url.path())?;
+        if url.query().is_some() {
+            f.write_str("?…")?;
+        }
+        Ok(())
+    }
+}
+
+/// One place where a file's bytes can be had.
+#[derive(Debug, Clone)]
+pub struct Source {
+    pub url: Url,
+    settings: HostSettings,
+}
+
+impl Source {
+    /// The network host that connections go to, with its port: what limits are kept by.
+    pub fn host(&self) -> String {
+        let host = self.url.host_str().unwrap_or_default();
+        self.url
+            .port_or_known_default()
+            .map_or_else(|| host.to_owned(), |port| format!("{host}:{port}"))
+    }
+
+    /// The connections that this source allows, when the user said so.
+    pub fn connections(&self) -> Option<usize> {
+        self.settings.connections
+    }
+}
+
+impl fmt::Display for Source {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        Shown(&self.url).fmt(f)
+    }
+}
+
+/// What went wrong at an origin, and at which URL.
+#[derive(Debug, thiserror::Error)]
+pub enum OriginError {
+    #[error("{url} answered {status}{}", hint(*status))]
+    Status {
+        url: String,
+        status: StatusCode,
+        retry_after: Option<Duration>,
+        redirected: bool,
+    },
+    #[error("{url} can't be reached")]
+    Unreachable {
+        url: String,
+        source: Box<dyn Error + Send + Sync>,
+    },
+    #[error(
+        "the certificate of {url} is not good for it; it is never ignored: check the URL, the clock and the trusted roots"
+    )]
+    Certificate {
+        url: String,
+        source: Box<dyn Error + Send + Sync>,
+    },
+    #[error("the connection to {url} broke")]
+    Cut {
+        url: String,
+        source: Box<dyn Error + Send + Sync>,
+    },
+    #[error("{url} brought fewer than {floor_bytes} bytes a second for {} s", window.as_secs_f32())]
+    Stalled {
+        url: String,
+        floor_bytes: u64,
+        window: Duration,
+    },
+    #[error("{url} answered with a web page instead of the file")]
+    WebPage { url: String },
+    #[error("{url} answered something else than was asked for: {what}")]
+    Nonsense { url: String, what: String },
+    #[error("{url} ignores ranges")]
+    IgnoresRange { url: String },
+    #[error("the file at {url} changed while it was fetched: {what}")]
+    Changed { url: String, what: String },
+    #[error("{url} is larger than the {limit_bytes} bytes that it may have")]
+    TooLarge { url: String, limit_bytes: u64 },
+    #[error("{url} redirects too often, or to nowhere")]
+    Redirect { url: String },
+    #[error("can't make an HTTP client: check the proxies and the trusted roots")]
+    Client {
+        source: Box<dyn Error + Send + Sync>,
+    },
+}
+
+fn hint(status: StatusCode) -> &'static str {
+    match status.as_u16() {
+        404 | 410 => ": it is not there; check the version",
+        401 | 403 => ": it refuses; check proxies and headers for this host",
+        407 => ": the proxy wants credentials",
+        429 => ": too many requests",
+        _ => "",
+    }
+}
+
+impl OriginError {
+    pub fn class(&self) -> Class {
+        match self {
+            Self::Status {
+                status, redirected, ..
+            } => match status.as_u16() {
+                408 | 425 | 429 | 500.. => Class::Transient,
+                // The target of a redirect is signed for minutes: asking again from the start gets a fresh one.
+                401 | 403 if *redirected => Class::Transient,
+                _ => Class::Permanent,
+            },
+            Self::Unreachable { .. }
+            | Self::Cut { .. }
+            | Self::Stalled { .. }
+            | Self::Nonsense { .. } => Class::Transient,
+            Self::IgnoresRange { .. } | Self::Changed { .. } => Class::Transient,
+            Self::Certificate { .. }
+            | Self::WebPage { .. }
+            | Self::TooLarge { .. }
+            | Self::Redirect { .. }
+            | Self::Client { .. } => Class::Permanent,
+        }
+    }
+
+    /// Whether the file is not at this URL, by the origin's own word.
+    pub fn is_absent(&self) -> bool {
+        matches!(self, Self::Status { status, .. } if matches!(status.as_u16(), 404 | 410))
+    }
+
+    /// How long the origin asked to be left alone.
+    pub fn retry_after(&self) -> Option<Duration> {
+        match self {
+            Self::Status { retry_after, .. } => *retry_after,
+            _ => None,
+        }
+    }
+}
+
+/// What an origin answered to a request for a file or a part of it.
+#[derive(Debug)]
+pub struct Answer {
+    /// The part that the body is, or None for the whole file.
+    pub part: Option<Range<u64>>,
+    /// The whole file's length, where it is told.
+    pub total: Option<u64>,
+    /// A strong validator of this source's file.
+    pub etag: Option<String>,
+    /// The whole file's MD5, where the origin tells it in a header (GCS, single-part S3): an extra check of the transport.
+    pub md5: Option<Digest>,
+    shown: String,
+    response: Response,
+    stall_window: Duration,
+    stall_floor_bytes: u64,
+    /// Time spent waiting for this body since the floor was last checked, and what came in it.
+    waited: Duration,
+    brought: u64,
+}
+
+impl Answer {
+    /// The next piece of the body; None at its proper end. A stall is a speed below the floor over the window, counted only
+    /// while waiting here: what the reader does between two calls is not the origin's fault.
+    pub async fn piece(&mut self) -> Result<Option<Bytes>, OriginError> {
+        let started = tokio::time::Instant::now();
+        let left = self.stall_window.saturating_sub(self.waited);
+        let piece = tokio::time::timeout(left, self.response.chunk()).await;
+        self.waited += started.elapsed();
+        let piece = match piece {
+            Ok(Ok(piece)) => piece,
+            Ok(Err(error)) => {
+                return Err(OriginError::Cut {
+                    url: self.shown.clone(),
+                    source: error.without_url().into(),
+                });
+            }
+            Err(_) => return self.check_floor().map(|()| Some(Bytes::new())),
+        };
+        self.brought += piece.as_ref().map_or(0, |bytes| bytes.len() as u64);
+        if self.waited >= self.stall_window {
+            self.check_floor()?;
+        }
+        Ok(piece)
+    }
+
+    fn check_floor(&mut self) -> Result<(), OriginError> {
+        let wanted = self.stall_floor_bytes as f64 * self.stall_window.as_secs_f64();
+        if (self.brought as f64) < wanted.max(1.0) {
+            return Err(OriginError::Stalled {
+                url: self.shown.clone(),
+                floor_bytes: self.stall_floor_bytes,
+                window: self.stall_window,
+            });
+        }
+        self.waited = Duration::ZERO;
+        self.brought = 0;
+        Ok(())
+    }
+
+    pub fn shown(&self) -> &str {
+        &self.shown
+    }
+}
+
+/// The upstreams, as the configuration has them.
+#[derive(Debug, Clone)]
+pub struct Origins {
+    settings: OriginSettings,
+    /// Takes the proxies of the environment.
+    direct: Client,
+    /// By proxy URL.
+    proxied: BTreeMap<String, Client>,
+}
+
+impl Origins {
+    pub fn new(settings: OriginSettings) -> Result<Self, OriginError> {
+        let client_error = |error: reqwest::Error| OriginError::Client {
+            source: error.without_url().into(),
+        };
+        let direct = builder(&settings).build().map_err(client_error)?;
+        let mut proxied = BTreeMap::new();
+        for proxy in settings
+            .hosts
+            .values()
+            .filter_map(|host| host.proxy.as_ref())
+        {
+            let through = reqwest::Proxy::all(proxy.clone()).map_err(client_error)?;
+            let client = builder(&settings)
+                .proxy(through)
+                .build()
+                .map_err(client_error)?;
+            proxied.insert(proxy.to_string(), client);
+        }
+        Ok(Self {
+            settings,
+            direct,
+            proxied,
+        })
+    }
+
+    pub fn settings(&self) -> &OriginSettings {
+        &self.settings
+    }
+
+    /// Where the file of a canonical URL can be had, in order.
+    pub fn sources(&self, canonical: &Url) -> Vec<Source> {
+        let host = canonical.host_str().unwrap_or_default();
+        let with_port = canonical.port().map(|port| format!("{host}:{port}"));
+        let settings = with_port
+            .and_then(|name| self.settings.hosts.get(&name))
+            .or_else(|| self.settings.hosts.get(host))
+            .cloned()
+            .unwrap_or_default();
+        if settings.sources.is_empty() {
+            return vec![Source {
+                url: canonical.clone(),
+                settings,
+            }];
+        }
+        let at = |base: &Url| Source {
+            url: join(base, canonical),
+            settings: settings.clone(),
+        };
+        settings.sources.iter().map(at).collect()
+    }
+
+    /// Asks a source for a file, or for a part of it, and checks that the answer is one to that question.
+    pub async fn open(
+        &self,
+        source: &Source,
+        part: Option<Range<u64>>,
+    ) -> Result<Answer, OriginError> {
+        let mut url = source.url.clone();
+        for hop in 0..REDIRECTS_MAX {
+            let response = self.ask(source, &url, part.clone(), hop > 0).await?;
+            let Some(target) = redirect_target(&url, &response) else {
+                return self.answer(source, &url, part, response, hop > 0);
+            };
+            if url.scheme() == "https" && target.scheme() != "https" {
+                break;
+            }
+            url = target;
+        }
+        Err(OriginError::Redirect {
+            url: source.to_string(),
+        })
+    }
+
+    async fn ask(
+        &self,
+        source: &Source,
+        url: &Url,
+        part: Option<Range<u64>>,
+        redirected: bool,
+    ) -> Result<Response, OriginError> {
+        let proxied = source
+            .settings
+            .proxy
+            .as_ref()
+            .and_then(|proxy| self.proxied.get(proxy.as_str()));
+        let mut request = proxied
+            .unwrap_or(&self.direct)
+            .get(url.clone())
+            .header(header::ACCEPT_ENCODING, "identity");
+        if !redirected || url.host_str() == source.url.host_str() {
+            request = request.headers(
+                source
+                    .settings
+                    .headers
+                    .iter()
+                    .cloned()
+                    .collect::<HeaderMap>(),
+            );
+        }
+        if let Some(part) = part {
+            request = request.header(
+                header::RANGE,
+                format!("bytes={}-{}", part.start, part.end - 1),
+            );
+        }
+        // A request that is not answered for a stall's time is one.
+        match tokio::time::timeout(
+            self.settings.connect_timeout + self.settings.stall_window,
+            request.send(),
+        )
+        .await
+        {
+            Ok(Ok(response)) => Ok(response),
+            Ok(Err(error)) => Err(unanswered(url, error)),
+            Err(_) => Err(OriginError::Stalled {
+                url: Shown(url).to_string(),
+                floor_bytes: self.settings.stall_floor_bytes,
+                window: self.settings.stall_window,
+            }),
+        }
+    }
+
+    fn answer(
+        &self,
+        source: &Source,
+        url: &Url,
+        part: Option<Range<u64>>,
+        response: Response,
+        redirected: bool,
+    ) -> Result<Answer, OriginError> {
+        let shown = if redirected {
+            format!("{source} (redirected to {})", Shown(url))
+        } else {
+            source.to_string()
+        };
+        let headers = response.headers();
+        let nonsense = |what: String| OriginError::Nonsense {
+            url: shown.clone(),
+            what,
+        };
+        let total_when_unsatisfiable =
+            content_range(headers).and_then(|(part, total)| part.is_none().then_some(total)?);
+        let (part, total) = match response.status() {
+            StatusCode::OK => (None, response.content_length()),
+            StatusCode::PARTIAL_CONTENT => {
+                let asked = part
+                    .ok_or_else(|| nonsense("a part where the whole was asked for".to_owned()))?;
+                let (answered, total) = part_answered(&asked, headers).map_err(nonsense)?;
+                if response
+                    .content_length()
+                    .is_some_and(|length| length != answered.end - answered.start)
+                {
+                    return Err(nonsense(
+                        "its length is not that of the range it names".to_owned(),
+                    ));
+                }
+                (Some(answered), total)
+            }
+            // An empty file has no range that could be satisfied.
+            StatusCode::RANGE_NOT_SATISFIABLE if total_when_unsatisfiable == Some(0) => {
+                (Some(0..0), Some(0))
+            }
+            status => {
+                let retry_after = retry_after(headers);
+                return Err(OriginError::Status {
+                    url: shown,
+                    status,
+                    retry_after,
+                    redirected,
+                });
+            }
+        };
+        if is_web_page(url, headers) {
+            return Err(OriginError::WebPage { url: shown });
+        }
+        if let Some(encoding) = headers
+            .get(header::CONTENT_ENCODING)
+            .filter(|value| *value != "identity")
+        {
+            return Err(nonsense(format!("it is encoded as {encoding:?}")));
+        }
+        let etag = headers
+            .get(header::ETAG)
+            .and_then(|value| value.to_str().ok())
+            .filter(|etag| !etag.starts_with("W/"));
+        Ok(Answer {
+            part,
+            total,
+            etag: etag.map(str::to_owned),
+            md5: md5_of_transport(headers),
+            shown,
+            response,
+            stall_window: self.settings.stall_window,
+            stall_floor_bytes: self.settings.stall_floor_bytes,
+            waited: Duration::ZERO,
+            brought: 0,
+        })
+    }
+
+    /// Reads a small file whole: a sidecar, a pointer. One attempt.
+    pub async fn read(&self, source: &Source, limit_bytes: u64) -> Result<Bytes, OriginError> {
+        let mut answer = self.open(source, None).await?;
+        let mut content = Vec::new();
+        while let Some(piece) = answer.piece().await? {
+            content.extend_from_slice(&piece);
+            if content.len() as u64 > limit_bytes {
+                return Err(OriginError::TooLarge {
+                    url: source.to_string(),
+                    limit_bytes,
+                });
+            }
+        }
+        Ok(content.into())
+    }
+}
+
+fn builder(settings: &OriginSettings) -> reqwest::ClientBuilder {
+    Client::builder()
+        .http1_only()
+        .redirect(reqwest::redirect::Policy::none())
+        .connect_timeout(settings.connect_timeout)
+        .tcp_nodelay(true)
+        .tcp_keepalive(Duration::from_secs(15))
+        .pool_max_idle_per_host(settings.connections)
+        .user_agent(concat!("kops-mirror/", env!("CARGO_PKG_VERSION")))
+}
+
+/// The canonical path (and query) below a source's base.
+fn join(base: &Url, canonical: &Url) -> Url {
+    let mut url = base.clone();
+    url.set_path(&format!(
+        "{}{}",
+        base.path().trim_end_matches('/'),
+        canonical.path()
+    ));
+    url.set_query(canonical.query().or(base.query()));
+    url
+}
+
+fn redirect_target(url: &Url, response: &Response) -> Option<Url> {
+    if !matches!(response.status().as_u16(), 301 | 302 | 303 | 307 | 308) {
+        return None;
+    }
+    let location = response.headers().get(header::LOCATION)?.to_str().ok()?;
+    url.join(location).ok()
+}
+
+fn unanswered(url: &Url, error: reqwest::Error) -> OriginError {
+    let url = Shown(url).to_string();
+    let connecting = error.is_connect();
+    let source: Box<dyn Error + Send + Sync> = error.without_url().into();
+    if chain_mentions(source.as_ref(), "certificate") {
+        return OriginError::Certificate { url, source };
+    }
+    if connecting {
+        OriginError::Unreachable { url, source }
+    } else {
+        OriginError::Cut { url, source }
+    }
+}
+
+fn chain_mentions(error: &(dyn Error + 'static), word: &str) -> bool {
+    let mut cause = Some(error);
+    while let Some(error) = cause {
+        if error.to_string().contains(word) {
+            return true;
+        }
+        cause = error.source();
+    }
+    false
+}
+
+/// `bytes 0-99/1000` → (Some(0..100), Some(1000)); `bytes */1000` → (None, Some(1000)). RFC 9110, 14.4.
+fn content_range(headers: &HeaderMap) -> Option<(Option<Range<u64>>, Option<u64>)> {
+    let text = headers
+        .get(header::CONTENT_RANGE)?
+        .to_str()
+        .ok()?
+        .strip_prefix("bytes ")?;
+    let (range, total) = text.split_once('/')?;
+    let total = if total == "*" {
+        None
+    } else {
+        Some(total.parse().ok()?)
+    };
+    if range == "*" {
+        return Some((None, total));
+    }
+    let (first, last) = range.split_once('-')?;
+    let (first, last): (u64, u64) = (first.parse().ok()?, last.parse().ok()?);
+    Some((Some(first..last.checked_add(1)?), total))
+}
+
+/// The part that a 206 holds: it starts where asked, ends no later, and lies within the file.
+fn part_answered(
+    asked: &Range<u64>,
+    headers: &HeaderMap,
+) -> Result<(Range<u64>, Option<u64>), String> {
+    let Some((Some(part), total)) = content_range(headers) else {
+        return Err("a part without a Content-Range".to_owned());
+    };
+    let within = total.is_none_or(|total| part.end <= total);
+    if part.start != asked.start || part.end > asked.end || part.is_empty() || !within {
+        return Err(format!(
+            "bytes {}-{} where {}-{} were asked for",
+            part.start,
+            part.end.saturating_sub(1),
+            asked.start,
+            asked.end - 1
+        ));
+    }
+    Ok((part, total))
+}
+
+/// Seconds, or an HTTP date (RFC 9110, 10.2.3); at most an hour is believed.
+fn retry_after(headers: &HeaderMap) -> Option<Duration> {
+    const BELIEVED_MAX: Duration = Duration::from_hours(1);
+    let text = headers.get(header::RETRY_AFTER)?.to_str().ok()?;
+    let pause = match text.trim().parse() {
+        Ok(seconds) => Duration::from_secs(seconds),
+        Err(_) => {
+            let until = jiff::fmt::rfc2822::parse(text.trim()).ok()?.timestamp();
+            Duration::try_from(until.duration_since(jiff::Timestamp::now())).ok()?
+        }
+    };
+    Some(pause.min(BELIEVED_MAX))
+}
+
+fn is_web_page(url: &Url, headers: &HeaderMap) -> bool {
+    let html = headers
+        .get(header::CONTENT_TYPE)
+        .and_then(|value| value.to_str().ok())
+        .is_some_and(|kind| {
+            kind.trim_start()
+                .to_ascii_lowercase()
+                .starts_with("text/html")
+        });
+    let wanted = [".html", ".htm", "/"]
+        .iter()
+        .any(|end| url.path().ends_with(end));
+    html && !wanted
+}
+
+/// GCS tells `x-goog-hash: md5=<base64>` for objects that are not composed; S3 tells a single-part object's MD5 as its ETag.
+fn md5_of_transport(headers: &HeaderMap) -> Option<Digest> {
+    let from_goog = headers
+        .get_all("x-goog-hash")
+        .iter()
+        .filter_map(|value| value.to_str().ok())
+        .flat_map(|value| value.split(','))
+        .find_map(|hash| hash.trim().strip_prefix("md5="))
+        .and_then(|text| BASE64.decode(text).ok())
+        .and_then(|hash| hex::encode(hash).parse().ok())
+        .filter(|digest: &Digest| digest.algorithm() == Algorithm::Md5);
+    let is_s3 = headers
+        .get(header::SERVER)
+        .is_some_and(|server| server == "AmazonS3");
+    let encrypted_otherwise = headers
+        .get("x-amz-server-side-encryption")
+        .is_some_and(|kind| kind != "AES256");
+    from_goog.or_else(|| {
+        let etag = headers.get(header::ETAG)?.to_str().ok()?;
+        (is_s3 && !encrypted_otherwise).then(|| ETag::new(etag).md5())?
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn url(text: &str) -> Url {
+        text.parse().unwrap()
+    }
+
+    fn headers(pairs: &[(&'static str, &str)]) -> HeaderMap {
+        let pair = |(name, value): &(&'static str, &str)| {
+            (HeaderName::from_static(name), value.parse().unwrap())
+        };
+        pairs.iter().map(pair).collect()
+    }
+
+    #[test]
+    fn a_shown_url_keeps_no_secret() {
+        let shown = Shown(&url(
+            "https://user:password@host:8443/a/b?X-Amz-Signature=secret",
+        ))
+        .to_string();
+        assert_eq!(shown, "https://host:8443/a/b?…");
+    }
+
+    #[test]
+    fn a_host_is_redirected_to_its_sources_in_order() {
+        let host = HostSettings {
+            sources: vec![url("http://127.0.0.1:8080"), url("http://mirror/k8s/")],
+            ..HostSettings::default()
+        };
+        let hosts = BTreeMap::from([("dl.k8s.io".to_owned(), host)]);
+        let origins = Origins::new(OriginSettings {
+            hosts,
+            ..OriginSettings::default()
+        })
+        .unwrap();
+        let shown = |canonical| -> Vec<String> {
+            origins
+                .sources(&url(canonical))
+                .iter()
+                .map(ToString::to_string)
+                .collect()
+        };
+        assert_eq!(
+            shown("https://dl.k8s.io/release/stable.txt"),
+            [
+                "http://127.0.0.1:8080/release/stable.txt",
+                "http://mirror/k8s/release/stable.txt"
+            ]
+        );
+        assert_eq!(shown("https://github.com/a"), ["https://github.com/a"]);
+    }
+
+    #[test]
+    fn only_the_range_that_was_asked_for_is_taken() {
+        let check = |range: &str| part_answered(&(100..200), &headers(&[("content-range", range)]));
+        assert_eq!(check("bytes 100-199/1000"), Ok((100..200, Some(1000))));
+        assert_eq!(check("bytes 100-149/150"), Ok((100..150, Some(150))));
+        for wrong in [
+            "bytes 0-99/1000",
+            "bytes 100-299/1000",
+            "bytes 100-199/150",
+            "bytes */1000",
+            "rubbish",
+        ] {
+            assert!(check(wrong).is_err(), "{wrong}");
+        }
+        assert!(part_answered(&(0..1), &HeaderMap::new()).is_err());
+    }
+
+    #[test]
+    fn the_md5_of_gcs_and_of_s3_is_found() {
+        let goog = headers(&[(
+            "x-goog-hash",
+            "crc32c=AAAAAA==,md5=kAFQmDzST7DWlj99KOF/cg==",
+        )]);
+        assert_eq!(
+            md5_of_transport(&goog),
+            Some(Digest::of(Algorithm::Md5, b"abc"))
+        );
+        let s3 = headers(&[
+            ("server", "AmazonS3"),
+            ("etag", "\"900150983cd24fb0d6963f7d28e17f72\""),
+        ]);
+        assert_eq!(
+            md5_of_transport(&s3),
+            Some(Digest::of(Algorithm::Md5, b"abc"))
+        );
+        let multipart = headers(&[
+            ("server", "AmazonS3"),
+            ("etag", "\"900150983cd24fb0d6963f7d28e17f72-2\""),
+        ]);
+        assert_eq!(md5_of_transport(&multipart), None);
+    }
+
+    #[test]
+    fn retry_after_takes_seconds_and_dates() {
+        assert_eq!(
+            retry_after(&headers(&[("retry-after", "7")])),
+            Some(Duration::from_secs(7))
+        );
+        let past = headers(&[("retry-after", "Wed, 21 Oct 2015 07:28:00 GMT")]);
+        assert_eq!(retry_after(&past), None);
+        assert_eq!(
+            retry_after(&headers(&[("retry-after", "99999999")])),
+            Some(Duration::from_hours(1))
+        );
+    }
+}
