@@ -13,6 +13,7 @@
 // Words: plain data.
 pub mod asset;
 pub mod digest;
+pub mod events;
 
 // Decisions: pure, no clock, no I/O.
 pub mod retry;

@@ -1,0 +1,66 @@
+//! Tells what a run does while it does it, to whoever listens: a terminal, a log, a test.
+//!
+//! Events are plain facts in the past tense. Stages tell them and never format; listeners format and never decide.
+
+use std::fmt;
+use std::time::Duration;
+
+use crate::asset::Key;
+
+/// What happened.
+///
+/// About one asset: `Started`, then `Received` as bytes come, `Verified`, `Published` once per target, and either `Finished`
+/// or `Failed` at the end. `Started` comes again when the asset begins anew or its length becomes known: what it says of the
+/// length and of the bytes at hand replaces what was said before.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Event {
+    /// The run can't go on before something else ends: `another run that holds /var/cache/…`.
+    Waiting { what: String },
+    /// So many of the assets' digests have been looked up.
+    Resolving { done: usize, total: usize },
+    /// What is to be done is known. `bytes` is None while a length among the transfers is unknown.
+    Planned {
+        transfers: usize,
+        bytes: Option<u64>,
+        skipped: usize,
+    },
+    /// An asset's transfer began, with `resumed_bytes` of it at hand from before.
+    Started {
+        key: Key,
+        length: Option<u64>,
+        resumed_bytes: u64,
+    },
+    /// So many more bytes of the asset have come from an origin.
+    Received { key: Key, bytes: u64 },
+    /// The whole content is there and hashes to what was vouched for.
+    Verified { key: Key },
+    /// The object is at `place`, a target in a user's words.
+    Published { key: Key, place: String },
+    /// Something failed that is worth another attempt, after `pause`.
+    Retrying {
+        key: Key,
+        why: String,
+        pause: Duration,
+    },
+    /// Something that the user should know and that stops nothing.
+    Warned { what: String },
+    /// The asset was given up; the others go on.
+    Failed { key: Key, why: String },
+    /// The asset is at every target, with its sidecars.
+    Finished { key: Key },
+    /// The release's marker was written: all of it is there.
+    Marked { release: String },
+}
+
+/// Somebody who listens to a run. Called from many tasks at once, in the way of the bytes: it must be quick and must not block.
+pub trait Observer: Send + Sync + fmt::Debug {
+    fn event(&self, event: &Event);
+}
+
+/// Listens to nothing.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Silent;
+
+impl Observer for Silent {
+    fn event(&self, _: &Event) {}
+}
