@@ -64,3 +64,19 @@ pub struct Silent;
 impl Observer for Silent {
     fn event(&self, _: &Event) {}
 }
+
+/// An error and its causes in one line, as a user reads them once: `can't put …: connection reset by peer`.
+pub fn told(error: &(dyn std::error::Error + 'static)) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        let more = error.to_string();
+        // Some libraries repeat their source in their own words.
+        if !text.ends_with(&more) {
+            text.push_str(": ");
+            text.push_str(&more);
+        }
+        cause = error.source();
+    }
+    text
+}

@@ -19,6 +19,8 @@ pub mod events;
 pub mod retry;
 
 // Stages: one verb or one end of the wire each.
+pub mod fetch;
+pub mod limits;
 pub mod origin;
 pub mod spool;
 pub mod store;

@@ -16,6 +16,7 @@ use std::time::Duration;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use bytes::Bytes;
+use futures::FutureExt;
 use reqwest::header::{self, HeaderMap, HeaderName, HeaderValue};
 use reqwest::{Client, Response, StatusCode};
 use url::Url;
@@ -212,8 +213,9 @@ impl OriginError {
             Self::Unreachable { .. }
             | Self::Cut { .. }
             | Self::Stalled { .. }
-            | Self::Nonsense { .. } => Class::Transient,
-            Self::IgnoresRange { .. } | Self::Changed { .. } => Class::Transient,
+            | Self::Nonsense { .. }
+            | Self::IgnoresRange { .. }
+            | Self::Changed { .. } => Class::Transient,
             Self::Certificate { .. }
             | Self::WebPage { .. }
             | Self::TooLarge { .. }
@@ -295,6 +297,24 @@ impl Answer {
         Ok(())
     }
 
+    /// What has come of the body: waits for the first piece, then takes what is there already, up to about `bytes_max`.
+    /// None at the proper end.
+    pub async fn pieces(&mut self, bytes_max: usize) -> Result<Option<Vec<Bytes>>, OriginError> {
+        let Some(first) = self.piece().await? else {
+            return Ok(None);
+        };
+        let mut bytes = first.len();
+        let mut pieces = vec![first];
+        while bytes < bytes_max {
+            let Some(Ok(Some(piece))) = self.piece().now_or_never() else {
+                break; // an end or an error is met again by the next call
+            };
+            bytes += piece.len();
+            pieces.push(piece);
+        }
+        Ok(Some(pieces))
+    }
+
     pub fn shown(&self) -> &str {
         &self.shown
     }
@@ -362,7 +382,8 @@ impl Origins {
         settings.sources.iter().map(at).collect()
     }
 
-    /// Asks a source for a file, or for a part of it, and checks that the answer is one to that question.
+    /// Asks a source for a file, or for a part of it (up to its end where the part ends at `u64::MAX`), and checks that the
+    /// answer is one to that question.
     pub async fn open(
         &self,
         source: &Source,
@@ -411,10 +432,11 @@ impl Origins {
             );
         }
         if let Some(part) = part {
-            request = request.header(
-                header::RANGE,
-                format!("bytes={}-{}", part.start, part.end - 1),
-            );
+            let range = match part.end {
+                u64::MAX => format!("bytes={}-", part.start),
+                end => format!("bytes={}-{}", part.start, end - 1),
+            };
+            request = request.header(header::RANGE, range);
         }
         // A request that is not answered for a stall's time is one.
         match tokio::time::timeout(
@@ -629,12 +651,11 @@ fn part_answered(
 fn retry_after(headers: &HeaderMap) -> Option<Duration> {
     const BELIEVED_MAX: Duration = Duration::from_hours(1);
     let text = headers.get(header::RETRY_AFTER)?.to_str().ok()?;
-    let pause = match text.trim().parse() {
-        Ok(seconds) => Duration::from_secs(seconds),
-        Err(_) => {
-            let until = jiff::fmt::rfc2822::parse(text.trim()).ok()?.timestamp();
-            Duration::try_from(until.duration_since(jiff::Timestamp::now())).ok()?
-        }
+    let pause = if let Ok(seconds) = text.trim().parse() {
+        Duration::from_secs(seconds)
+    } else {
+        let until = jiff::fmt::rfc2822::parse(text.trim()).ok()?.timestamp();
+        Duration::try_from(until.duration_since(jiff::Timestamp::now())).ok()?
     };
     Some(pause.min(BELIEVED_MAX))
 }

@@ -18,7 +18,7 @@ use std::time::{Duration, SystemTime};
 use bytes::Bytes;
 use futures::stream::{self, BoxStream, StreamExt};
 use rangemap::RangeSet;
-use tokio::sync::watch;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 
 use crate::digest::Digest;
 
@@ -32,9 +32,16 @@ const LENGTH_MARK: u64 = u64::MAX;
 #[derive(Debug)]
 pub struct SpoolFolder {
     folder: PathBuf,
+    /// In MiB, so that any sensible limit fits a semaphore.
+    budget: Arc<Semaphore>,
+    budget_mebibytes: u32,
     /// Holds the lock for as long as it is open.
     _lock: File,
 }
+
+/// Room for one spool within the folder's limit.
+#[derive(Debug)]
+pub struct Reservation(#[expect(dead_code, reason = "held, not read")] OwnedSemaphorePermit);
 
 /// Why a spool folder can't be had.
 #[derive(Debug, thiserror::Error)]
@@ -47,7 +54,8 @@ pub enum SpoolFolderError {
 
 impl SpoolFolder {
     /// Opens the folder (made when missing), and clears away what was abandoned there. `Busy` while another run has it.
-    pub fn open(path: &Path) -> Result<Self, SpoolFolderError> {
+    /// Spools in use at a time may hold `limit_bytes` together; one that is larger by itself waits until it is alone.
+    pub fn open(path: &Path, limit_bytes: u64) -> Result<Self, SpoolFolderError> {
         let unusable = |source| SpoolFolderError::Unusable {
             path: path.to_owned(),
             source,
@@ -69,8 +77,14 @@ impl SpoolFolder {
             Err(fs::TryLockError::Error(source)) => return Err(unusable(source)),
         }
         remove_abandoned(path).map_err(unusable)?;
+        let budget_mebibytes = u32::try_from(limit_bytes >> 20)
+            .unwrap_or(u32::MAX)
+            .clamp(1, 1 << 28);
+        let budget = Arc::new(Semaphore::new(budget_mebibytes as usize));
         Ok(Self {
             folder: path.to_owned(),
+            budget,
+            budget_mebibytes,
             _lock: lock,
         })
     }
@@ -82,6 +96,15 @@ impl SpoolFolder {
                 .folder
                 .join(format!("{}-{}", digest.algorithm(), digest.hex())),
         )
+    }
+
+    /// Waits until `length` more bytes fit into the limit; they are given back when the reservation is dropped.
+    pub async fn reserve(&self, length: u64) -> Reservation {
+        let mebibytes = u32::try_from(length.div_ceil(1 << 20))
+            .unwrap_or(u32::MAX)
+            .min(self.budget_mebibytes);
+        let permit = Arc::clone(&self.budget).acquire_many_owned(mebibytes).await;
+        Reservation(permit.expect("the budget is never closed"))
     }
 
     /// Bytes free for another spool.
@@ -205,26 +228,36 @@ impl Spool {
         Ok(())
     }
 
-    /// Writes bytes that arrived for `offset`, then notes them. Blocking.
-    pub fn write_at(&self, offset: u64, pieces: &[Bytes]) -> io::Result<()> {
+    /// Writes bytes that arrived for `offset`, then notes them; returns how many of them had not arrived before. Blocking.
+    pub fn write_at(&self, offset: u64, pieces: &[Bytes]) -> io::Result<u64> {
         let mut at = offset;
         for piece in pieces {
             self.file.write_all_at(piece, at)?;
             at += piece.len() as u64;
         }
         if at == offset {
-            return Ok(());
+            return Ok(0);
         }
         let mut state = self.state();
+        let fresh = state
+            .arrived
+            .gaps(&(offset..at))
+            .map(|gap| gap.end - gap.start)
+            .sum();
         state.note(offset, at)?;
         state.arrived.insert(offset..at);
         self.seen.send_replace(state.seen());
-        Ok(())
+        Ok(fresh)
     }
 
     /// Reads bytes that have arrived. Blocking.
     pub fn read_exact_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<()> {
         self.file.read_exact_at(buffer, offset)
+    }
+
+    /// Tells whenever more has been seen.
+    pub fn watch(&self) -> watch::Receiver<Seen> {
+        self.seen.subscribe()
     }
 
     pub fn seen(&self) -> Seen {
@@ -240,11 +273,20 @@ impl Spool {
             .expect("the sender lives as long as the spool")
     }
 
-    /// The ranges that have not arrived, in order. All of it while the length is unknown.
-    pub fn missing(&self) -> Vec<Range<u64>> {
+    /// The first range that has neither arrived nor is expected already. It has no end while the length is unknown.
+    pub fn first_gap(&self, expected: &RangeSet<u64>) -> Option<Range<u64>> {
         let state = self.state();
         let whole = 0..state.length.unwrap_or(u64::MAX);
-        state.arrived.gaps(&whole).collect()
+        state
+            .arrived
+            .gaps(&whole)
+            .find_map(|gap| expected.gaps(&gap).next())
+    }
+
+    /// Whether every byte has arrived.
+    pub fn is_whole(&self) -> bool {
+        let seen = self.seen();
+        seen.length == Some(seen.frontier)
     }
 
     /// Bytes that have arrived, each counted once.
@@ -329,8 +371,18 @@ mod tests {
 
     fn folder() -> (tempfile::TempDir, SpoolFolder) {
         let dir = tempfile::tempdir().unwrap();
-        let folder = SpoolFolder::open(&dir.path().join("spool")).unwrap();
+        let folder = SpoolFolder::open(&dir.path().join("spool"), 1 << 30).unwrap();
         (dir, folder)
+    }
+
+    fn gaps(spool: &Spool) -> Vec<Range<u64>> {
+        let mut expected = RangeSet::new();
+        std::iter::from_fn(|| {
+            let gap = spool.first_gap(&expected)?;
+            expected.insert(gap.clone());
+            Some(gap)
+        })
+        .collect()
     }
 
     fn digest() -> Digest {
@@ -354,7 +406,7 @@ mod tests {
             .write_at(0, &[Bytes::from_static(b"012"), Bytes::from_static(b"34")])
             .unwrap();
         assert_eq!(spool.seen().frontier, 7);
-        assert_eq!(spool.missing(), vec![7..10]);
+        assert_eq!(gaps(&spool), vec![7..10]);
         assert_eq!(spool.arrived_bytes(), 7);
     }
 
@@ -367,7 +419,7 @@ mod tests {
         drop(spool);
         let spool = folder.spool(&digest()).unwrap();
         assert_eq!(spool.seen().length, Some(8));
-        assert_eq!(spool.missing(), vec![0..2, 5..8]);
+        assert_eq!(gaps(&spool), vec![0..2, 5..8]);
     }
 
     #[test]
@@ -395,13 +447,13 @@ mod tests {
         spool.set_length(4).unwrap();
         spool.write_at(0, &[Bytes::from_static(b"0123")]).unwrap();
         spool.set_length(9).unwrap();
-        assert_eq!(spool.missing(), vec![0..9]);
+        assert_eq!(gaps(&spool), vec![0..9]);
     }
 
     #[test]
     fn one_process_at_a_time() {
         let (_dir, folder) = folder();
-        let again = SpoolFolder::open(folder.path());
+        let again = SpoolFolder::open(folder.path(), 1 << 30);
         assert!(matches!(again, Err(SpoolFolderError::Busy { .. })));
     }
 }

@@ -1,0 +1,578 @@
+//! Brings an asset's missing ranges into its spool, from any of its sources, over as many connections as it may use.
+//!
+//! One loop launches *flights*, each a request for a part. What a flight brought stays when it breaks; the loop only ever asks
+//! for gaps, so nothing that arrived is asked for again. Retries count failures without progress ([`crate::retry`]); a source
+//! that says no for good is left, and the next takes over. All of it is one future: dropping it stops everything.
+
+use std::collections::HashMap;
+use std::io;
+use std::ops::Range;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures::stream::{FuturesUnordered, StreamExt};
+use rangemap::RangeSet;
+
+use crate::asset::Key;
+use crate::digest::Digest;
+use crate::events::{Event, Observer, told};
+use crate::limits::{Host, Limits};
+use crate::origin::{Answer, OriginError, Origins, Source};
+use crate::retry::{Attempts, Class, Policy};
+use crate::spool::{Reservation, Spool, SpoolFolder};
+use crate::store::SINGLE_PART_MAX_BYTES;
+
+/// A chunk is small enough that every connection has work and a lost one costs little, and large enough that the round trip
+/// between two of them is noise.
+const CHUNK_MIN_BYTES: u64 = 1 << 20;
+const CHUNK_MAX_BYTES: u64 = 8 << 20;
+
+/// Written and noted at a time, when as much is there.
+const WRITE_BYTES: usize = 256 << 10;
+
+/// Why an asset's bytes could not be brought.
+#[derive(Debug, thiserror::Error)]
+pub enum FetchError {
+    #[error(transparent)]
+    Origin(#[from] OriginError),
+    #[error("none of the {} sources brought it: {}", tried.len(), tried.join("; "))]
+    NoSource { tried: Vec<String> },
+    #[error("can't write to the spool folder {folder}; is there room, and the right to write?")]
+    Spool { folder: String, source: io::Error },
+    #[error(
+        "the spool folder {folder} has {available_bytes} bytes free where {needed_bytes} are needed; \
+         free some, or choose another with --spool DIR"
+    )]
+    DiskFull {
+        folder: String,
+        needed_bytes: u64,
+        available_bytes: u64,
+    },
+    #[error(
+        "it has {length} bytes; no single-part object can be larger than {SINGLE_PART_MAX_BYTES} bytes (5 GiB)"
+    )]
+    TooLarge { length: u64 },
+}
+
+impl FetchError {
+    fn class(&self) -> Class {
+        match self {
+            Self::Origin(error) => error.class(),
+            _ => Class::Permanent,
+        }
+    }
+}
+
+/// What crossed for one asset, also when it ended in failure.
+#[derive(Debug, Default)]
+pub struct Tally {
+    received: AtomicU64,
+    fresh: AtomicU64,
+    origins: Mutex<HashMap<String, u64>>,
+}
+
+impl Tally {
+    /// Body bytes that came over the wire.
+    pub fn received_bytes(&self) -> u64 {
+        self.received.load(Ordering::Relaxed)
+    }
+
+    /// Those of them that had come before.
+    pub fn refetched_bytes(&self) -> u64 {
+        self.received_bytes()
+            - self
+                .fresh
+                .load(Ordering::Relaxed)
+                .min(self.received_bytes())
+    }
+
+    /// Bytes by the source that brought them, as it may be printed.
+    pub fn origins(&self) -> HashMap<String, u64> {
+        self.origins
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
+    }
+
+    fn count(&self, origin: &str, received: u64, fresh: u64) {
+        self.received.fetch_add(received, Ordering::Relaxed);
+        self.fresh.fetch_add(fresh, Ordering::Relaxed);
+        let mut origins = self.origins.lock().unwrap_or_else(PoisonError::into_inner);
+        match origins.get_mut(origin) {
+            Some(bytes) => *bytes += received,
+            None => drop(origins.insert(origin.to_owned(), received)),
+        }
+    }
+
+    /// What had been counted as fresh was wrong: it has to come again.
+    pub fn discarded(&self, bytes: u64) {
+        let fresh = self.fresh.load(Ordering::Relaxed);
+        self.fresh
+            .store(fresh.saturating_sub(bytes), Ordering::Relaxed);
+    }
+}
+
+/// What a fetch needs to know and to have.
+#[derive(Debug, Clone, Copy)]
+pub struct Fetch<'a> {
+    pub key: &'a Key,
+    /// In the order to try them.
+    pub sources: &'a [Source],
+    pub spool: &'a Arc<Spool>,
+    pub folder: &'a SpoolFolder,
+    pub origins: &'a Origins,
+    pub limits: &'a Limits,
+    pub policy: Policy,
+    pub observer: &'a dyn Observer,
+    pub tally: &'a Tally,
+}
+
+/// What the flights of one fetch share.
+#[derive(Debug, Default)]
+struct Shared {
+    /// A source answered with the whole file where a part was asked for.
+    whole: AtomicBool,
+    /// The first strong validator that each source answered with.
+    validators: Mutex<HashMap<usize, String>>,
+    /// The whole file's MD5, by the word of a source's transport.
+    md5: Mutex<Option<Digest>>,
+    reservation: tokio::sync::Mutex<Option<Reservation>>,
+}
+
+/// A whole spool, and what was learnt on the way.
+#[derive(Debug)]
+pub struct Fetched {
+    /// The MD5 that an origin's header told: to be compared, as an extra check of the transport.
+    pub md5_of_transport: Option<Digest>,
+    /// Keep it for as long as the spool is used.
+    pub reservation: Option<Reservation>,
+}
+
+impl Fetch<'_> {
+    /// Brings whatever is missing. When it returns, the spool is whole, though not yet verified.
+    pub async fn fill(&self) -> Result<Fetched, FetchError> {
+        let shared = Shared::default();
+        self.resume(&shared).await?;
+        let mut course = Course::new(self.sources.len(), self.policy);
+        let mut flights = FuturesUnordered::new();
+        let mut seen = self.spool.watch();
+        let mut present = (course.source, self.host(&course).enter());
+        while !self.spool.is_whole() {
+            if present.0 != course.source {
+                present = (course.source, self.host(&course).enter());
+            }
+            course.whole |= shared.whole.swap(false, Ordering::Relaxed);
+            while flights.len() < self.width(&course) {
+                let Some(part) = self.next_part(&course) else {
+                    break;
+                };
+                course.expected.insert(part.clone());
+                let pause = course.pauses.pop();
+                flights.push(self.fly(&shared, course.source, course.whole, part, pause));
+            }
+            tokio::select! {
+                Some((part, ended)) = flights.next() => {
+                    course.expected.remove(part);
+                    let Err(lost) = ended else {
+                        course.attempts.progressed();
+                        continue;
+                    };
+                    if course.absorb(self, lost)? {
+                        flights.clear();
+                        course.expected.clear();
+                    }
+                }
+                // More connections become useful once the length is known.
+                _ = seen.changed(), if self.spool.seen().length.is_none() => {}
+            }
+        }
+        drop(flights);
+        let md5_of_transport = *shared.md5.lock().unwrap_or_else(PoisonError::into_inner);
+        Ok(Fetched {
+            md5_of_transport,
+            reservation: shared.reservation.into_inner(),
+        })
+    }
+
+    /// Makes room for what an earlier run left, and says that it is there.
+    async fn resume(&self, shared: &Shared) -> Result<(), FetchError> {
+        let length = self.spool.seen().length;
+        if let Some(length) = length {
+            self.make_room(shared, length).await?;
+        }
+        self.observer.event(&Event::Started {
+            key: self.key.clone(),
+            length,
+            resumed_bytes: self.spool.arrived_bytes(),
+        });
+        Ok(())
+    }
+
+    fn host(&self, course: &Course) -> Arc<Host> {
+        self.limits.host(&self.sources[course.source])
+    }
+
+    fn width(&self, course: &Course) -> usize {
+        if course.whole || self.spool.seen().length.is_none() {
+            return 1;
+        }
+        self.host(course).share()
+    }
+
+    fn next_part(&self, course: &Course) -> Option<Range<u64>> {
+        let gap = self.spool.first_gap(&course.expected)?;
+        if course.whole {
+            return Some(gap.start..gap.end);
+        }
+        let chunk = self.spool.seen().length.map_or(CHUNK_MIN_BYTES, |length| {
+            let streams = self.host(course).share() as u64;
+            (length / (4 * streams)).clamp(CHUNK_MIN_BYTES, CHUNK_MAX_BYTES)
+        });
+        Some(gap.start..gap.end.min(gap.start + chunk))
+    }
+
+    /// One request for one part; tells the part again when it ends.
+    async fn fly(
+        &self,
+        shared: &Shared,
+        source: usize,
+        whole: bool,
+        part: Range<u64>,
+        pause: Option<Duration>,
+    ) -> (Range<u64>, Result<(), Lost>) {
+        if let Some(pause) = pause {
+            tokio::time::sleep(pause).await;
+        }
+        let mut gained = false;
+        let ended = self
+            .bring(shared, source, whole, part.clone(), &mut gained)
+            .await;
+        (
+            part,
+            ended.map_err(|error| Lost {
+                error,
+                gained,
+                source,
+            }),
+        )
+    }
+
+    async fn bring(
+        &self,
+        shared: &Shared,
+        at_source: usize,
+        whole: bool,
+        part: Range<u64>,
+        gained: &mut bool,
+    ) -> Result<(), FetchError> {
+        let source = &self.sources[at_source];
+        let host = self.limits.host(source);
+        let _admission = host.admit().await;
+        let asked = (!whole || part.start > 0).then_some(part.start..part.end);
+        let mut answer = match self.origins.open(source, asked).await {
+            Ok(answer) => answer,
+            Err(error) => {
+                if let Some(pause) = error.retry_after() {
+                    host.pause(pause);
+                }
+                return Err(error.into());
+            }
+        };
+        self.learn(shared, at_source, &answer).await?;
+        let body = self.place(&answer, whole, &part)?;
+        self.take(source, &mut answer, body, gained).await
+    }
+
+    /// Where in the file the answer's body lies, and how much of its start is at hand already.
+    fn place(&self, answer: &Answer, whole: bool, part: &Range<u64>) -> Result<Body, FetchError> {
+        if let Some(part) = &answer.part {
+            return Ok(Body {
+                at: part.start,
+                end: Some(part.end),
+                skip: 0,
+            });
+        }
+        let nothing_else_in_flight = whole || (part.start == 0 && self.spool.arrived_bytes() == 0);
+        if !nothing_else_in_flight {
+            return Err(OriginError::IgnoresRange {
+                url: answer.shown().to_owned(),
+            }
+            .into());
+        }
+        Ok(Body {
+            at: 0,
+            end: answer.total,
+            skip: part.start,
+        })
+    }
+
+    async fn take(
+        &self,
+        source: &Source,
+        answer: &mut Answer,
+        mut body: Body,
+        gained: &mut bool,
+    ) -> Result<(), FetchError> {
+        let name = source.to_string();
+        while let Some(mut pieces) = answer.pieces(WRITE_BYTES).await? {
+            let bytes: usize = pieces.iter().map(Bytes::len).sum();
+            self.limits.pass(bytes).await;
+            let past_end = body.end.is_some_and(|end| body.at + bytes as u64 > end);
+            if past_end {
+                return Err(OriginError::Nonsense {
+                    url: answer.shown().to_owned(),
+                    what: "its body is longer than promised".to_owned(),
+                }
+                .into());
+            }
+            let offset = body.drop_known(&mut pieces);
+            let fresh = self.write(offset, pieces).await?;
+            *gained |= fresh > 0;
+            self.tally.count(&name, bytes as u64, fresh);
+            if fresh > 0 {
+                self.observer.event(&Event::Received {
+                    key: self.key.clone(),
+                    bytes: fresh,
+                });
+            }
+        }
+        match body.end {
+            Some(end) if body.at < end => Err(OriginError::Nonsense {
+                url: answer.shown().to_owned(),
+                what: format!("its body ended {} bytes short", end - body.at),
+            }
+            .into()),
+            Some(_) => Ok(()),
+            // The origin told no length: the end of the body is the end of the file.
+            None => self
+                .spool
+                .set_length(body.at)
+                .map_err(|error| self.spool_error(error)),
+        }
+    }
+
+    async fn write(&self, offset: u64, pieces: Vec<Bytes>) -> Result<u64, FetchError> {
+        let spool = Arc::clone(self.spool);
+        tokio::task::spawn_blocking(move || spool.write_at(offset, &pieces))
+            .await
+            .map_err(io::Error::other)
+            .flatten()
+            .map_err(|error| self.spool_error(error))
+    }
+
+    /// Takes note of what an answer tells about the file as a whole; refuses what contradicts an earlier answer.
+    async fn learn(
+        &self,
+        shared: &Shared,
+        source: usize,
+        answer: &Answer,
+    ) -> Result<(), FetchError> {
+        if answer.part.is_none() {
+            shared.whole.store(true, Ordering::Relaxed);
+        }
+        let changed = |what| OriginError::Changed {
+            url: answer.shown().to_owned(),
+            what,
+        };
+        if let Some(etag) = &answer.etag {
+            let mut validators = shared
+                .validators
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner);
+            let first = validators.entry(source).or_insert_with(|| etag.clone());
+            if first != etag {
+                validators.remove(&source);
+                return Err(changed("its ETag is another".to_owned()).into());
+            }
+        }
+        if answer.md5.is_some() {
+            *shared.md5.lock().unwrap_or_else(PoisonError::into_inner) = answer.md5;
+        }
+        let (Some(total), before) = (answer.total, self.spool.seen().length) else {
+            return Ok(());
+        };
+        match before {
+            Some(length) if length != total => {
+                Err(changed(format!("it had {length} bytes and now has {total}")).into())
+            }
+            Some(_) => Ok(()),
+            None => {
+                self.make_room(shared, total).await?;
+                self.spool
+                    .set_length(total)
+                    .map_err(|error| self.spool_error(error))?;
+                self.observer.event(&Event::Started {
+                    key: self.key.clone(),
+                    length: Some(total),
+                    resumed_bytes: self.spool.arrived_bytes(),
+                });
+                Ok(())
+            }
+        }
+    }
+
+    /// Refuses what can never be stored or spooled, before its bytes move; waits for its share of the spool's limit.
+    async fn make_room(&self, shared: &Shared, length: u64) -> Result<(), FetchError> {
+        if length > SINGLE_PART_MAX_BYTES {
+            return Err(FetchError::TooLarge { length });
+        }
+        let mut reservation = shared.reservation.lock().await;
+        if reservation.is_none() {
+            *reservation = Some(self.folder.reserve(length).await);
+        }
+        let needed_bytes = length.saturating_sub(self.spool.arrived_bytes());
+        let available_bytes = self
+            .folder
+            .available_bytes()
+            .map_err(|error| self.spool_error(error))?;
+        if needed_bytes > available_bytes {
+            let folder = self.folder.path().display().to_string();
+            return Err(FetchError::DiskFull {
+                folder,
+                needed_bytes,
+                available_bytes,
+            });
+        }
+        Ok(())
+    }
+
+    fn spool_error(&self, source: io::Error) -> FetchError {
+        FetchError::Spool {
+            folder: self.folder.path().display().to_string(),
+            source,
+        }
+    }
+
+    fn discard(&self) -> Result<(), FetchError> {
+        self.tally.discarded(self.spool.arrived_bytes());
+        self.spool
+            .discard()
+            .map_err(|error| self.spool_error(error))
+    }
+}
+
+/// A body on its way into the spool: where its next byte goes, and how many bytes at its start are known already.
+struct Body {
+    at: u64,
+    end: Option<u64>,
+    skip: u64,
+}
+
+impl Body {
+    /// Drops the part of the pieces that is known already; returns where the rest goes.
+    fn drop_known(&mut self, pieces: &mut [Bytes]) -> u64 {
+        for piece in pieces.iter_mut() {
+            let known = self.skip.saturating_sub(self.at).min(piece.len() as u64);
+            // `known` is no more than a piece's length.
+            let rest = piece.split_off(usize::try_from(known).unwrap_or(piece.len()));
+            *piece = rest;
+            self.at += known;
+        }
+        let offset = self.at;
+        self.at += pieces.iter().map(|piece| piece.len() as u64).sum::<u64>();
+        offset
+    }
+}
+
+/// A flight that ended before its part was whole.
+struct Lost {
+    error: FetchError,
+    /// Whether it brought anything before.
+    gained: bool,
+    source: usize,
+}
+
+/// Where a fetch stands: its source, what is in flight, and its patience.
+struct Course {
+    source: usize,
+    /// Why each source was left for good.
+    left: Vec<Option<String>>,
+    /// Only whole files can be had: one stream at a time.
+    whole: bool,
+    expected: RangeSet<u64>,
+    attempts: Attempts,
+    policy: Policy,
+    /// Pauses that flights to come have to make.
+    pauses: Vec<Duration>,
+}
+
+impl Course {
+    fn new(sources: usize, policy: Policy) -> Self {
+        Self {
+            source: 0,
+            left: vec![None; sources],
+            whole: false,
+            expected: RangeSet::new(),
+            attempts: Attempts::new(policy),
+            policy,
+            pauses: Vec::new(),
+        }
+    }
+
+    /// Decides what a lost flight means. True when every other flight has to be dropped too: what they bring is no use.
+    fn absorb(&mut self, fetch: &Fetch<'_>, lost: Lost) -> Result<bool, FetchError> {
+        if lost.source != self.source {
+            return Ok(false); // an echo from a source that was left
+        }
+        match &lost.error {
+            FetchError::Origin(OriginError::IgnoresRange { .. }) if !self.whole => {
+                self.whole = true;
+                return Ok(true);
+            }
+            FetchError::Origin(OriginError::Changed { .. }) => fetch.discard()?,
+            FetchError::Origin(_) => {}
+            _ => return Err(lost.error),
+        }
+        let anew = matches!(lost.error, FetchError::Origin(OriginError::Changed { .. }));
+        if lost.gained && !anew {
+            self.attempts.progressed();
+            return Ok(false);
+        }
+        let pause = (lost.error.class() == Class::Transient)
+            .then(|| self.attempts.failed())
+            .flatten();
+        let Some(pause) = pause else {
+            self.leave(lost.error)?;
+            return Ok(anew);
+        };
+        fetch.observer.event(&Event::Retrying {
+            key: fetch.key.clone(),
+            why: told(&lost.error),
+            pause,
+        });
+        self.pauses.push(pause);
+        self.turn();
+        Ok(anew)
+    }
+
+    /// Gives a source up for good.
+    fn leave(&mut self, error: FetchError) -> Result<(), FetchError> {
+        self.left[self.source] = Some(told(&error));
+        self.attempts = Attempts::new(self.policy);
+        self.pauses.clear();
+        self.whole = false;
+        if self.turn() || self.left[self.source].is_none() {
+            return Ok(());
+        }
+        let tried: Vec<String> = self.left.iter().flatten().cloned().collect();
+        Err(if tried.len() == 1 {
+            error
+        } else {
+            FetchError::NoSource { tried }
+        })
+    }
+
+    /// Goes on to the next source that was not left; false when there is no other.
+    fn turn(&mut self) -> bool {
+        let count = self.left.len();
+        let others = (1..count).map(|step| (self.source + step) % count);
+        let Some(next) = others.into_iter().find(|&other| self.left[other].is_none()) else {
+            return false;
+        };
+        self.source = next;
+        self.whole = false;
+        true
+    }
+}
