@@ -16,12 +16,20 @@ pub mod digest;
 pub mod events;
 
 // Decisions: pure, no clock, no I/O.
+pub mod index;
+pub mod plan;
 pub mod retry;
 
 // Stages: one verb or one end of the wire each.
+pub mod catalogue;
 pub mod fetch;
 pub mod limits;
 pub mod origin;
+pub mod publish;
 pub mod spool;
 pub mod store;
 pub mod verify;
+pub mod vouch;
+
+// The engine.
+pub mod transfer;

@@ -143,6 +143,8 @@ pub struct Seen {
     pub frontier: u64,
     /// Known once a source has told it.
     pub length: Option<u64>,
+    /// How often everything was discarded: what was read before the last time is void.
+    pub generation: u64,
 }
 
 /// One content's bytes; see the module.
@@ -158,6 +160,7 @@ pub struct Spool {
 struct State {
     arrived: RangeSet<u64>,
     length: Option<u64>,
+    generation: u64,
     journal: File,
 }
 
@@ -167,6 +170,7 @@ impl State {
         Seen {
             frontier,
             length: self.length,
+            generation: self.generation,
         }
     }
 
@@ -196,6 +200,7 @@ impl Spool {
         let state = State {
             arrived,
             length,
+            generation: 0,
             journal,
         };
         let seen = watch::Sender::new(state.seen());
@@ -264,11 +269,15 @@ impl Spool {
         *self.seen.borrow()
     }
 
-    /// Waits until the frontier has passed `position`, or the content ends there.
-    pub async fn beyond(&self, position: u64) -> Seen {
+    /// Waits until the frontier has passed `position`, or the content ends there, or everything was discarded since `generation`.
+    pub async fn beyond(&self, position: u64, generation: u64) -> Seen {
         let mut seen = self.seen.subscribe();
         *seen
-            .wait_for(|seen| seen.frontier > position || seen.length == Some(position))
+            .wait_for(|seen| {
+                seen.frontier > position
+                    || seen.length == Some(position)
+                    || seen.generation != generation
+            })
             .await
             .expect("the sender lives as long as the spool")
     }
@@ -305,6 +314,7 @@ impl Spool {
         self.file.set_len(0)?;
         state.arrived.clear();
         state.length = None;
+        state.generation += 1;
         self.seen.send_replace(state.seen());
         Ok(())
     }
@@ -399,7 +409,8 @@ mod tests {
             spool.seen(),
             Seen {
                 frontier: 0,
-                length: Some(10)
+                length: Some(10),
+                generation: 0
             }
         );
         spool

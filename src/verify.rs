@@ -51,7 +51,7 @@ impl Verified {
         let content = content.into();
         let also: Vec<Algorithm> = expected.iter().map(Digest::algorithm).collect();
         let digests = Digests::of(&content, &also);
-        compare(&digests, expected)?;
+        satisfies(&digests, expected)?;
         Ok(Self {
             length: content.len() as u64,
             bytes: Held::InMemory(content),
@@ -78,24 +78,41 @@ impl Verified {
 
 /// Hashes a spool's contiguous prefix while it grows, and ends with the verdict once it is whole.
 ///
+/// `besides` names digests that are wanted though nobody vouches with them: sidecars are written from them.
+///
 /// Runs beside the fetch: it waits at the frontier, so the last byte is hashed a moment after it arrives. Reading and hashing
 /// happen on the blocking pool in steps of a few MiB.
 pub async fn follow(
     spool: Arc<Spool>,
     expected: &[Digest],
+    besides: &[Algorithm],
 ) -> io::Result<Result<Verified, Mismatch>> {
     const STEP: u64 = 4 << 20;
-    let also: Vec<Algorithm> = expected.iter().map(Digest::algorithm).collect();
+    let also: Vec<Algorithm> = expected
+        .iter()
+        .map(Digest::algorithm)
+        .chain(besides.iter().copied())
+        .collect();
     let mut hasher = Hasher::new(&also);
     let mut hashed = 0;
+    let mut generation = spool.seen().generation;
     let length = loop {
-        let seen = spool.beyond(hashed).await;
+        let seen = spool.beyond(hashed, generation).await;
+        if seen.generation != generation {
+            (hasher, hashed, generation) = (Hasher::new(&also), 0, seen.generation);
+            continue;
+        }
         let until = seen.frontier.min(hashed + STEP);
         if until > hashed {
-            let spool = Arc::clone(&spool);
-            hasher = tokio::task::spawn_blocking(move || hash_range(&spool, hasher, hashed, until))
-                .await
-                .map_err(io::Error::other)??;
+            let reader = Arc::clone(&spool);
+            let step =
+                tokio::task::spawn_blocking(move || hash_range(&reader, hasher, hashed, until));
+            hasher = match step.await.map_err(io::Error::other)? {
+                Ok(hasher) => hasher,
+                // What was to be read has just been discarded.
+                Err(_) if spool.seen().generation != generation => Hasher::new(&also),
+                Err(error) => return Err(error),
+            };
             hashed = until;
         }
         if seen.length == Some(hashed) {
@@ -103,7 +120,7 @@ pub async fn follow(
         }
     };
     let digests = hasher.finish();
-    Ok(compare(&digests, expected).map(|()| Verified {
+    Ok(satisfies(&digests, expected).map(|()| Verified {
         bytes: Held::Spooled(spool),
         length,
         digests,
@@ -124,7 +141,8 @@ fn hash_range(spool: &Spool, mut hasher: Hasher, from: u64, until: u64) -> io::R
     Ok(hasher)
 }
 
-fn compare(digests: &Digests, expected: &[Digest]) -> Result<(), Mismatch> {
+/// Whether digests match everything that is expected.
+pub fn satisfies(digests: &Digests, expected: &[Digest]) -> Result<(), Mismatch> {
     for &wanted in expected {
         let got = digests
             .get(wanted.algorithm())

@@ -1,0 +1,613 @@
+//! The engine: carries out a plan.
+//!
+//! Three questions, three functions: how many at once ([`carry_out`]), what does this target need (`need`), which steps does a
+//! byte take (`carry`, `obtain`). A failed asset is an outcome, not an error: it never stops the rest.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::sync::Arc;
+
+use futures::StreamExt;
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+
+use crate::asset::Key;
+use crate::digest::{Digest, Digests, Hasher};
+use crate::events::{Event, Observer, told};
+use crate::fetch::{Fetch, FetchError, Tally};
+use crate::index::Entry;
+use crate::limits::Limits;
+use crate::origin::{Origins, Shown, Source};
+use crate::plan::{Action, Item};
+use crate::publish;
+use crate::retry::Policy;
+use crate::spool::{Reservation, Spool, SpoolFolder};
+use crate::store::{ETag, Store, StoreError};
+use crate::verify::{self, Mismatch, Verified};
+
+/// Wrong bytes are fetched anew this often: once for a fault on the way, once more to be sure.
+const CORRUPT_ATTEMPTS: usize = 3;
+
+/// Everything that a run works with.
+#[derive(Debug)]
+pub struct Mirror {
+    pub origins: Origins,
+    pub limits: Limits,
+    pub targets: Vec<Arc<dyn Store>>,
+    pub spools: SpoolFolder,
+    pub policy: Policy,
+    pub observer: Arc<dyn Observer>,
+    /// Assets on their way at a time.
+    pub in_flight: usize,
+}
+
+/// Why an asset is not at a target.
+#[derive(Debug, thiserror::Error)]
+pub enum TransferError {
+    #[error(transparent)]
+    Fetch(#[from] FetchError),
+    #[error("wrong content came {attempts} times from {}", sources.join(", "))]
+    Corrupt {
+        attempts: usize,
+        sources: Vec<String>,
+        source: Mismatch,
+    },
+    #[error("the spool {folder} can't be used")]
+    Spool { folder: String, source: io::Error },
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    #[error("the file is larger than the list that wanted it says")]
+    Unexpected,
+}
+
+/// How one asset ended.
+#[derive(Debug)]
+pub struct Outcome {
+    pub item: Item,
+    /// At each target, in order.
+    pub places: Vec<Ended>,
+    pub received_bytes: u64,
+    pub refetched_bytes: u64,
+    /// What goes into the index, when its content is known.
+    pub entry: Option<Entry>,
+}
+
+/// How one asset ended at one target.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Ended {
+    /// It was there and right.
+    Held,
+    /// It was put, or mended inside the store.
+    Stored,
+    /// In one line, for the reader.
+    Failed(String),
+    /// The run was stopped before it was done.
+    Cancelled,
+}
+
+impl Outcome {
+    pub fn is_done(&self) -> bool {
+        self.places
+            .iter()
+            .all(|ended| matches!(ended, Ended::Held | Ended::Stored))
+    }
+
+    fn all(item: Item, ended: &Ended) -> Self {
+        let places = vec![ended.clone(); item.actions.len()];
+        Self {
+            item,
+            places,
+            received_bytes: 0,
+            refetched_bytes: 0,
+            entry: None,
+        }
+    }
+}
+
+/// Carries out items, so many at a time. Every task started here has ended before this returns; once `stop` fires, no new one
+/// begins and those under way are dropped: nothing half-done can be seen, and the spool keeps what has arrived.
+pub async fn carry_out(
+    items: Vec<Item>,
+    mirror: &Arc<Mirror>,
+    stop: &CancellationToken,
+) -> Vec<Outcome> {
+    let mut waiting = items.into_iter();
+    let mut in_flight = JoinSet::new();
+    let mut outcomes = Vec::new();
+    loop {
+        while in_flight.len() < mirror.in_flight && !stop.is_cancelled() {
+            let Some(item) = waiting.next() else { break };
+            let (mirror, stop) = (Arc::clone(mirror), stop.clone());
+            in_flight.spawn(async move { mirror.transfer(item, &stop).await });
+        }
+        let Some(ended) = in_flight.join_next().await else {
+            break;
+        };
+        outcomes.push(ended.expect("a transfer reports its failures, it does not panic"));
+    }
+    outcomes.extend(waiting.map(|item| Outcome::all(item, &Ended::Cancelled)));
+    outcomes
+}
+
+/// What a target needs before an asset is right there.
+enum Need {
+    Nothing,
+    Sidecars,
+    Content,
+}
+
+impl Mirror {
+    async fn transfer(&self, item: Item, stop: &CancellationToken) -> Outcome {
+        if item.is_done() {
+            let entry = item
+                .held
+                .clone()
+                .zip(item.length)
+                .map(|(digests, length)| entry(&item, &digests, length, &[]));
+            return Outcome {
+                entry,
+                ..Outcome::all(item, &Ended::Held)
+            };
+        }
+        let key = item.wanted.asset.key.clone();
+        let tally = Tally::default();
+        let carried = stop.run_until_cancelled(self.carry(&item, &tally)).await;
+        let (places, entry) = match carried {
+            Some(Ok((places, entry))) => (places, Some(entry)),
+            Some(Err(error)) => (vec![Ended::Failed(told(&error)); self.targets.len()], None),
+            None => (vec![Ended::Cancelled; self.targets.len()], None),
+        };
+        for ended in &places {
+            if let Ended::Failed(why) = ended {
+                self.observer.event(&Event::Failed {
+                    key: key.clone(),
+                    why: why.clone(),
+                });
+            }
+        }
+        let (received_bytes, refetched_bytes) = (tally.received_bytes(), tally.refetched_bytes());
+        let outcome = Outcome {
+            item,
+            places,
+            received_bytes,
+            refetched_bytes,
+            entry,
+        };
+        if outcome.is_done() {
+            self.observer.event(&Event::Finished { key });
+        }
+        outcome
+    }
+
+    /// The steps of one asset: look where it is needed, obtain its verified content once, put it wherever it is needed.
+    async fn carry(
+        &self,
+        item: &Item,
+        tally: &Tally,
+    ) -> Result<(Vec<Ended>, Entry), TransferError> {
+        let asset = &item.wanted.asset;
+        let mut needs = Vec::new();
+        let mut digests = item.held.clone();
+        let mut length = item.length;
+        for (target, action) in self.targets.iter().zip(&item.actions) {
+            let (need, found) = self.need(target.as_ref(), item, action).await?;
+            if let Some((found, found_length)) = found {
+                digests.get_or_insert(found);
+                length.get_or_insert(found_length);
+            }
+            needs.push(need);
+        }
+        let mut content = None;
+        if needs.iter().any(|need| matches!(need, Need::Content)) {
+            let holders = self
+                .targets
+                .iter()
+                .zip(&needs)
+                .filter(|(_, need)| !matches!(need, Need::Content));
+            let holders: Vec<&dyn Store> = holders.map(|(target, _)| target.as_ref()).collect();
+            let obtained = self.obtain(item, &holders, tally).await?;
+            digests = Some(obtained.content.digests().clone());
+            length = Some(obtained.content.length());
+            content = Some(obtained);
+        }
+        let (Some(digests), Some(length)) = (digests, length) else {
+            return Err(TransferError::Unexpected);
+        };
+        let mut places = Vec::new();
+        for (at, need) in needs.iter().enumerate() {
+            let ended = match need {
+                Need::Nothing => Ended::Held,
+                Need::Sidecars => self.put_sidecars(at, item, &digests).await,
+                Need::Content => match &content {
+                    Some(obtained) => self.put(at, item, &obtained.content).await,
+                    None => Ended::Held,
+                },
+            };
+            places.push(ended);
+        }
+        let sources: Vec<String> = tally
+            .origins()
+            .into_keys()
+            .filter(|s| *s != Shown(&asset.canonical).to_string())
+            .collect();
+        let mut entry = entry(item, &digests, length, &sources);
+        if let Some(obtained) = content {
+            entry
+                .vouched_by
+                .extend(obtained.also_checked.iter().cloned());
+            if places
+                .iter()
+                .all(|ended| matches!(ended, Ended::Held | Ended::Stored))
+            {
+                obtained.forget();
+            }
+        }
+        Ok((places, entry))
+    }
+
+    /// What one target needs; looks into the store where the plan could not know.
+    async fn need(
+        &self,
+        target: &dyn Store,
+        item: &Item,
+        action: &Action,
+    ) -> Result<(Need, Option<(Digests, u64)>), StoreError> {
+        match action {
+            Action::Skip => Ok((Need::Nothing, None)),
+            Action::Sidecars { .. } => Ok((Need::Sidecars, None)),
+            Action::Transfer { .. } => Ok((Need::Content, None)),
+            Action::Inspect { .. } => self.inspect(target, item).await,
+        }
+    }
+
+    /// Reads an object that nothing tells about, inside the store: nothing crosses. One that is right but multipart is mended
+    /// there by a copy onto itself.
+    async fn inspect(
+        &self,
+        target: &dyn Store,
+        item: &Item,
+    ) -> Result<(Need, Option<(Digests, u64)>), StoreError> {
+        let asset = &item.wanted.asset;
+        let Some(stat) = target.stat(&asset.key).await? else {
+            return Ok((Need::Content, None));
+        };
+        let (etag, length) = (stat.object.etag.clone(), stat.object.length);
+        let Some(digests) = self.digests_of(target, item).await? else {
+            return Ok((Need::Content, None));
+        };
+        if verify::satisfies(&digests, &item.wanted.expected).is_err() {
+            return Ok((Need::Content, None));
+        }
+        let single_part = ETag::from(digests.md5);
+        if etag == single_part {
+            return Ok((Need::Sidecars, Some((digests, length))));
+        }
+        let attributes = publish::attributes(asset, &digests);
+        let mended = target.restate(&asset.key, &etag, &attributes).await?;
+        let need = if mended == single_part {
+            Need::Sidecars
+        } else {
+            Need::Content
+        };
+        Ok((need, Some((digests, length))))
+    }
+
+    async fn digests_of(
+        &self,
+        target: &dyn Store,
+        item: &Item,
+    ) -> Result<Option<Digests>, StoreError> {
+        let Some(mut content) = target.open(&item.wanted.asset.key).await? else {
+            return Ok(None);
+        };
+        let also: Vec<_> = item
+            .wanted
+            .expected
+            .iter()
+            .map(Digest::algorithm)
+            .chain(item.wanted.asset.sidecars.clone())
+            .collect();
+        let mut hasher = Hasher::new(&also);
+        while let Some(chunk) = content.chunks.next().await {
+            hasher.update(&chunk?);
+        }
+        Ok(Some(hasher.finish()))
+    }
+
+    /// Gets verified content: what the asset carries, what the spool holds, what another target holds, or from the origins.
+    async fn obtain(
+        &self,
+        item: &Item,
+        holders: &[&dyn Store],
+        tally: &Tally,
+    ) -> Result<Obtained, TransferError> {
+        if let Some(content) = &item.wanted.content {
+            return Ok(Obtained {
+                content: content.clone(),
+                spool: None,
+                also_checked: Vec::new(),
+            });
+        }
+        let name = item.wanted.name().ok_or(TransferError::Unexpected)?;
+        let spool = Arc::new(
+            self.spools
+                .spool(&name)
+                .map_err(|error| self.spool_error(error))?,
+        );
+        for holder in holders {
+            if let Some(obtained) = self.copy_from(*holder, item, &spool).await? {
+                return Ok(obtained);
+            }
+        }
+        self.fetch_verified(item, &spool, tally).await
+    }
+
+    /// Copies from another target that holds the asset; None when that did not work out.
+    async fn copy_from(
+        &self,
+        holder: &dyn Store,
+        item: &Item,
+        spool: &Arc<Spool>,
+    ) -> Result<Option<Obtained>, TransferError> {
+        let Ok(Some(mut content)) = holder.open(&item.wanted.asset.key).await else {
+            return Ok(None);
+        };
+        let reservation = self.spools.reserve(content.length).await;
+        spool
+            .set_length(content.length)
+            .map_err(|error| self.spool_error(error))?;
+        let mut at = 0;
+        while let Some(Ok(chunk)) = content.chunks.next().await {
+            let length = chunk.len() as u64;
+            let writer = Arc::clone(spool);
+            tokio::task::spawn_blocking(move || writer.write_at(at, &[chunk]))
+                .await
+                .map_err(io::Error::other)
+                .flatten()
+                .map_err(|error| self.spool_error(error))?;
+            at += length;
+        }
+        if !spool.is_whole() {
+            return Ok(None);
+        }
+        if let Ok(content) = self.follow(item, spool).await? {
+            return Ok(Some(Obtained::spooled(
+                content,
+                spool,
+                Some(reservation),
+                Vec::new(),
+            )));
+        }
+        spool.discard().map_err(|error| self.spool_error(error))?;
+        Ok(None)
+    }
+
+    /// Fetches and hashes at the same time; wrong content is fetched anew, from the next source if there is one.
+    async fn fetch_verified(
+        &self,
+        item: &Item,
+        spool: &Arc<Spool>,
+        tally: &Tally,
+    ) -> Result<Obtained, TransferError> {
+        let asset = &item.wanted.asset;
+        let urls = std::iter::once(&asset.canonical).chain(&asset.alternates);
+        let mut sources: Vec<Source> = urls.flat_map(|url| self.origins.sources(url)).collect();
+        let mut attempt = 1;
+        loop {
+            let fetch = Fetch {
+                key: &asset.key,
+                sources: &sources,
+                spool,
+                folder: &self.spools,
+                origins: &self.origins,
+                limits: &self.limits,
+                policy: self.policy,
+                observer: self.observer.as_ref(),
+                tally,
+            };
+            let filled = async { fetch.fill().await.map_err(TransferError::from) };
+            let (fetched, verdict) = tokio::try_join!(filled, self.follow(item, spool))?;
+            match verdict {
+                Ok(content) => {
+                    self.observer.event(&Event::Verified {
+                        key: asset.key.clone(),
+                    });
+                    let checked = self.check_transport(item, &content, fetched.md5_of_transport);
+                    return Ok(Obtained::spooled(
+                        content,
+                        spool,
+                        fetched.reservation,
+                        checked,
+                    ));
+                }
+                Err(mismatch) => {
+                    tally.discarded(spool.arrived_bytes());
+                    spool.discard().map_err(|error| self.spool_error(error))?;
+                    if attempt == CORRUPT_ATTEMPTS {
+                        let sources = sources.iter().map(ToString::to_string).collect();
+                        return Err(TransferError::Corrupt {
+                            attempts: attempt,
+                            sources,
+                            source: mismatch,
+                        });
+                    }
+                    let why = told(&mismatch);
+                    self.observer.event(&Event::Retrying {
+                        key: asset.key.clone(),
+                        why,
+                        pause: self.policy.pause_min,
+                    });
+                    tokio::time::sleep(self.policy.pause_min).await;
+                    sources.rotate_left(1);
+                    attempt += 1;
+                }
+            }
+        }
+    }
+
+    async fn follow(
+        &self,
+        item: &Item,
+        spool: &Arc<Spool>,
+    ) -> Result<Result<Verified, Mismatch>, TransferError> {
+        let also = &item.wanted.asset.sidecars;
+        verify::follow(Arc::clone(spool), &item.wanted.expected, also)
+            .await
+            .map_err(|error| self.spool_error(error))
+    }
+
+    /// Compares with the MD5 that the origin's transport told. The vouchers' word stands above it: a difference is only told.
+    fn check_transport(
+        &self,
+        item: &Item,
+        content: &Verified,
+        told: Option<Digest>,
+    ) -> Vec<String> {
+        let Some(md5) = told else { return Vec::new() };
+        if md5 == content.digests().md5 {
+            return vec!["the origin's MD5 header".to_owned()];
+        }
+        let key = &item.wanted.asset.key;
+        self.observer.event(&Event::Warned {
+            what: format!(
+                "{key}: the origin's header says {md5}, though the content is what was vouched for"
+            ),
+        });
+        Vec::new()
+    }
+
+    async fn put(&self, at: usize, item: &Item, content: &Verified) -> Ended {
+        let (target, asset) = (self.targets[at].as_ref(), &item.wanted.asset);
+        let attributes = publish::attributes(asset, content.digests());
+        let replaces = item.replaces[at].clone();
+        let put = publish::object(
+            target,
+            &asset.key,
+            content,
+            &attributes,
+            replaces,
+            self.policy,
+            self.observer.as_ref(),
+        );
+        match put.await {
+            Ok(()) => {
+                let ended = self.put_sidecars(at, item, content.digests()).await;
+                if ended == Ended::Stored {
+                    let (key, place) = (asset.key.clone(), target.place().to_owned());
+                    self.observer.event(&Event::Published { key, place });
+                }
+                ended
+            }
+            Err(error) => Ended::Failed(told(&error)),
+        }
+    }
+
+    async fn put_sidecars(&self, at: usize, item: &Item, digests: &Digests) -> Ended {
+        let (target, asset) = (self.targets[at].as_ref(), &item.wanted.asset);
+        let wanted = match &item.actions[at] {
+            Action::Sidecars { sidecars } => sidecars,
+            _ => &asset.sidecars,
+        };
+        match publish::sidecars(
+            target,
+            &asset.key,
+            digests,
+            wanted,
+            self.policy,
+            self.observer.as_ref(),
+        )
+        .await
+        {
+            Ok(()) => Ended::Stored,
+            Err(error) => Ended::Failed(told(&error)),
+        }
+    }
+
+    fn spool_error(&self, source: io::Error) -> TransferError {
+        TransferError::Spool {
+            folder: self.spools.path().display().to_string(),
+            source,
+        }
+    }
+}
+
+/// Verified content and what holds it.
+struct Obtained {
+    content: Verified,
+    spool: Option<(Arc<Spool>, Option<Reservation>)>,
+    also_checked: Vec<String>,
+}
+
+impl Obtained {
+    fn spooled(
+        content: Verified,
+        spool: &Arc<Spool>,
+        reservation: Option<Reservation>,
+        also_checked: Vec<String>,
+    ) -> Self {
+        Self {
+            content,
+            spool: Some((Arc::clone(spool), reservation)),
+            also_checked,
+        }
+    }
+
+    /// It is published everywhere: the spool has done its work. One that can't be removed is removed when it is abandoned.
+    fn forget(self) {
+        if let Some((spool, _)) = self.spool
+            && let Err(error) = spool.remove()
+        {
+            tracing::debug!(%error, "a spool could not be removed");
+        }
+    }
+}
+
+fn entry(item: &Item, digests: &Digests, length: u64, sources: &[String]) -> Entry {
+    let asset = &item.wanted.asset;
+    Entry {
+        key: asset.key.clone(),
+        length,
+        md5: digests.md5,
+        sha256: digests.sha256,
+        sha1: digests.sha1,
+        sha512: digests.sha512,
+        canonical: asset.canonical.to_string(),
+        sources: sources.to_vec(),
+        vouched_by: item.wanted.vouched_by.clone(),
+        sidecars: asset.sidecars.clone(),
+    }
+}
+
+/// Reads a small object whole, from an index to a pointer.
+pub async fn read_object(
+    store: &dyn Store,
+    key: &Key,
+    limit_bytes: u64,
+) -> Result<Option<Vec<u8>>, StoreError> {
+    let Some(mut content) = store.open(key).await? else {
+        return Ok(None);
+    };
+    if content.length > limit_bytes {
+        return Err(StoreError::new(
+            crate::store::StoreErrorKind::Permanent,
+            format!(
+                "{}/{key} has {} bytes; at most {limit_bytes} are read",
+                store.place(),
+                content.length
+            ),
+        ));
+    }
+    let mut bytes = Vec::new();
+    while let Some(chunk) = content.chunks.next().await {
+        bytes.extend_from_slice(&chunk?);
+    }
+    Ok(Some(bytes))
+}
+
+/// Groups by key, for those that look outcomes up.
+pub fn by_key(outcomes: &[Outcome]) -> BTreeMap<&Key, &Outcome> {
+    outcomes
+        .iter()
+        .map(|outcome| (&outcome.item.wanted.asset.key, outcome))
+        .collect()
+}
