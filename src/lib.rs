@@ -21,3 +21,6 @@ pub mod retry;
 pub mod spool;
 pub mod store;
 pub mod verify;
+
+// Both sides of the border, on one machine.
+pub mod loopback;
