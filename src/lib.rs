@@ -33,3 +33,6 @@ pub mod vouch;
 
 // The engine.
 pub mod transfer;
+
+// Both sides of the border, on one machine.
+pub mod loopback;

@@ -8,7 +8,9 @@
 //! 3. Only a [`Verified`] content can be put, and only `verify` makes one.
 //! 4. A condition that the store cannot honour is not an error: writes are idempotent, content is verified either way.
 
+pub mod bucket_policy;
 pub mod folder;
+pub mod partition;
 pub mod s3;
 
 use std::collections::BTreeMap;

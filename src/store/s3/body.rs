@@ -1,0 +1,187 @@
+//! Streams verified content as a request body, and watches that it keeps moving.
+//!
+//! The SDK's own protection against stalled uploads ends a PUT six seconds after the body was last asked for, and full socket
+//! buffers on a slow link make pauses longer than that. So it is off, and this watch takes its place.
+
+use std::io;
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures::Stream;
+use futures::stream::BoxStream;
+use http_body::{Frame, SizeHint};
+use sync_wrapper::SyncWrapper;
+use tokio::sync::watch;
+use tokio::time::timeout;
+
+use crate::verify::Verified;
+
+/// hyper asks for a frame only when the last one is written out, so a frame is what one look at the progress can miss.
+const FRAME_BYTES: usize = 256 * 1024;
+
+/// One sending of a content. Its size hint is exact and it may be polled after its end: the SDK needs both.
+pub(super) struct Body {
+    chunks: SyncWrapper<BoxStream<'static, io::Result<Bytes>>>,
+    chunk: Bytes,
+    remaining: u64,
+    progress: Arc<Progress>,
+}
+
+/// How far a body has come, and why it broke.
+#[derive(Debug)]
+pub(super) struct Progress {
+    remaining: watch::Sender<u64>,
+    failure: Mutex<Option<io::Error>>,
+}
+
+/// What a PUT stopped at.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Stall {
+    /// The body was not taken.
+    Body { remaining: u64 },
+    /// The body was taken whole, but no answer came.
+    Answer,
+}
+
+impl Body {
+    pub(super) fn new(content: &Verified) -> (Self, Arc<Progress>) {
+        let progress = Arc::new(Progress {
+            remaining: watch::Sender::new(content.length()),
+            failure: Mutex::new(None),
+        });
+        let body = Self {
+            chunks: SyncWrapper::new(content.chunks()),
+            chunk: Bytes::new(),
+            remaining: content.length(),
+            progress: Arc::clone(&progress),
+        };
+        (body, progress)
+    }
+
+    fn next_frame(&mut self) -> Bytes {
+        let frame = self.chunk.split_to(self.chunk.len().min(FRAME_BYTES));
+        self.remaining -= frame.len() as u64;
+        self.progress.remaining.send_replace(self.remaining);
+        frame
+    }
+
+    /// Notes why the spool failed; what is handed to hyper only says that it did.
+    fn fail(&self, error: io::Error) -> io::Error {
+        let told = io::Error::new(error.kind(), "the spool can't be read");
+        *self.progress.failure() = Some(error);
+        told
+    }
+}
+
+impl http_body::Body for Body {
+    type Data = Bytes;
+    type Error = io::Error;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<io::Result<Frame<Bytes>>>> {
+        let this = self.get_mut();
+        loop {
+            if this.remaining == 0 {
+                return Poll::Ready(None);
+            }
+            if !this.chunk.is_empty() {
+                return Poll::Ready(Some(Ok(Frame::data(this.next_frame()))));
+            }
+            let error = match Pin::new(this.chunks.get_mut()).poll_next(cx) {
+                Poll::Pending => return Poll::Pending,
+                Poll::Ready(Some(Ok(chunk))) if chunk.len() as u64 <= this.remaining => {
+                    this.chunk = chunk;
+                    continue;
+                }
+                Poll::Ready(Some(Ok(_))) => io::Error::other("it has grown"),
+                Poll::Ready(Some(Err(error))) => error,
+                Poll::Ready(None) => io::ErrorKind::UnexpectedEof.into(),
+            };
+            return Poll::Ready(Some(Err(this.fail(error))));
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.remaining == 0
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        SizeHint::with_exact(self.remaining)
+    }
+}
+
+impl Progress {
+    fn failure(&self) -> std::sync::MutexGuard<'_, Option<io::Error>> {
+        self.failure.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Why the body broke, when it was the spool's doing.
+    pub(super) fn take_failure(&self) -> Option<io::Error> {
+        self.failure().take()
+    }
+
+    /// Ends when no byte was taken for `body_patience`, or no answer came within `answer_patience` of the last one.
+    pub(super) async fn stalled(
+        &self,
+        body_patience: Duration,
+        answer_patience: Duration,
+    ) -> Stall {
+        let mut watched = self.remaining.subscribe();
+        loop {
+            let remaining = *watched.borrow_and_update();
+            let (stall, patience) = match remaining {
+                0 => (Stall::Answer, answer_patience),
+                _ => (Stall::Body { remaining }, body_patience),
+            };
+            if timeout(patience, watched.changed()).await.is_err() {
+                return stall;
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use http_body_util::BodyExt;
+
+    fn content(length: usize) -> Verified {
+        Verified::composed(vec![7u8; length])
+    }
+
+    #[tokio::test]
+    async fn frames_are_small_and_the_end_stays_the_end() {
+        let (mut body, _) = Body::new(&content(600_000));
+        let mut frames = Vec::new();
+        while let Some(frame) = body.frame().await {
+            frames.push(frame.unwrap().into_data().unwrap().len());
+        }
+        assert_eq!(frames, [262_144, 262_144, 75_712]);
+        assert!(body.frame().await.is_none());
+        assert_eq!(http_body::Body::size_hint(&body).exact(), Some(0));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_body_that_is_not_taken_is_a_stall_and_so_is_a_missing_answer() {
+        let (mut body, progress) = Body::new(&content(300_000));
+        let patience = (Duration::from_secs(60), Duration::from_secs(300));
+        let begun = tokio::time::Instant::now();
+        assert_eq!(
+            progress.stalled(patience.0, patience.1).await,
+            Stall::Body { remaining: 300_000 }
+        );
+        assert_eq!(begun.elapsed().as_secs(), 60);
+        while body.frame().await.is_some() {}
+        let begun = tokio::time::Instant::now();
+        assert_eq!(
+            progress.stalled(patience.0, patience.1).await,
+            Stall::Answer
+        );
+        assert_eq!(begun.elapsed().as_secs(), 300);
+    }
+}

@@ -1,0 +1,149 @@
+//! Builds the SDK's clients with the settings that slow links and servers other than AWS need.
+
+use std::time::Duration;
+
+use aws_config::default_provider::region::DefaultRegionChain;
+use aws_config::environment::region::EnvironmentVariableRegionProvider;
+use aws_config::meta::region::RegionProviderChain;
+use aws_config::profile::ProfileFileRegionProvider;
+use aws_config::{BehaviorVersion, Region, SdkConfig};
+use aws_sdk_s3::Client;
+use aws_sdk_s3::config::{RequestChecksumCalculation, ResponseChecksumValidation};
+use aws_sdk_s3::config::{StalledStreamProtectionConfig, retry::RetryConfig};
+use aws_smithy_http_client::Builder as HttpBuilder;
+use aws_smithy_http_client::tls::{Provider, rustls_provider::CryptoMode};
+use aws_smithy_types::timeout::TimeoutConfig;
+use aws_types::service_config::ServiceConfigKey;
+
+use super::S3Options;
+use super::errors::Site;
+use crate::store::{StoreError, StoreErrorKind};
+
+/// A handshake over a border that loses packets takes several times its round trips; the SDK's 3.1 s do not suffice.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(15);
+
+/// S3 closes idle connections after about 5 s, and a streamed body cannot be sent again on another one.
+const POOL_IDLE_TIMEOUT: Duration = Duration::from_secs(4);
+
+/// For the requests without a body to carry: enough for a slow page of a listing.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// The region of servers that have none.
+const ANY_REGION: &str = "us-east-1";
+
+/// The two ways to send requests, and where they go.
+pub(super) struct Clients {
+    /// For small requests: repeated by the SDK, in bounded time.
+    pub(super) requests: Client,
+    /// For whole objects: never repeated by the SDK, in as much time as they make progress.
+    pub(super) transfers: Client,
+    pub(super) site: Site,
+}
+
+pub(super) async fn connect(options: &S3Options) -> Result<Clients, StoreError> {
+    let found = environment(options).await;
+    let endpoint = endpoint(options, &found);
+    let region = found
+        .region()
+        .cloned()
+        .or_else(|| {
+            endpoint
+                .is_some()
+                .then_some(Region::from_static(ANY_REGION))
+        })
+        .ok_or_else(|| no_region(options))?;
+    let common = aws_sdk_s3::config::Builder::from(&found)
+        .region(region.clone())
+        // A plain body with Content-Length and UNSIGNED-PAYLOAD is the one form that every server takes.
+        .request_checksum_calculation(RequestChecksumCalculation::WhenRequired)
+        .response_checksum_validation(ResponseChecksumValidation::WhenRequired)
+        .force_path_style(options.path_style.unwrap_or(endpoint.is_some()));
+    let timeouts = TimeoutConfig::builder()
+        .connect_timeout(CONNECT_TIMEOUT)
+        .operation_attempt_timeout(ANSWER_TIMEOUT)
+        .build();
+    let requests = common
+        .clone()
+        .retry_config(RetryConfig::standard())
+        .timeout_config(timeouts);
+    let transfers = common.retry_config(RetryConfig::disabled());
+    Ok(Clients {
+        requests: Client::from_conf(requests.build()),
+        transfers: Client::from_conf(transfers.build()),
+        site: Site {
+            region: region.to_string(),
+            endpoint,
+        },
+    })
+}
+
+/// Credentials, region and endpoint as every AWS tool finds them.
+async fn environment(options: &S3Options) -> SdkConfig {
+    let http = HttpBuilder::new()
+        .tls_provider(Provider::Rustls(CryptoMode::AwsLc))
+        .pool_idle_timeout(POOL_IDLE_TIMEOUT)
+        .build_https();
+    let mut loader = aws_config::defaults(BehaviorVersion::latest())
+        .http_client(http)
+        .timeout_config(
+            TimeoutConfig::builder()
+                .connect_timeout(CONNECT_TIMEOUT)
+                .build(),
+        )
+        .stalled_stream_protection(StalledStreamProtectionConfig::disabled())
+        .region(region(options));
+    if let Some(profile) = &options.profile {
+        loader = loader.profile_name(profile);
+    }
+    if let Some(endpoint) = &options.endpoint {
+        loader = loader.endpoint_url(endpoint.as_str());
+    }
+    loader.load().await
+}
+
+/// With an endpoint of one's own there is no instance to ask for the region: that would only wait for a time-out.
+fn region(options: &S3Options) -> RegionProviderChain {
+    let mut profile = ProfileFileRegionProvider::builder();
+    let mut chain = DefaultRegionChain::builder();
+    if let Some(name) = &options.profile {
+        profile = profile.profile_name(name);
+        chain = chain.profile_name(name);
+    }
+    let named = RegionProviderChain::first_try(options.region.clone().map(Region::new));
+    match options.endpoint {
+        Some(_) => named
+            .or_else(EnvironmentVariableRegionProvider::new())
+            .or_else(profile.build())
+            .or_else(Region::from_static(ANY_REGION)),
+        None => named.or_else(chain.build()),
+    }
+}
+
+/// The endpoint that was asked for: by option, AWS_ENDPOINT_URL_S3, AWS_ENDPOINT_URL or the profile.
+fn endpoint(options: &S3Options, found: &SdkConfig) -> Option<String> {
+    let of_s3 = || {
+        let key = ServiceConfigKey::builder()
+            .service_id("S3")
+            .env("AWS_ENDPOINT_URL")
+            .profile("endpoint_url")
+            .build()
+            .expect("all three names are given");
+        found.service_config()?.load_config(key)
+    };
+    let asked = options.endpoint.as_ref().map(ToString::to_string);
+    asked
+        .or_else(of_s3)
+        .or_else(|| found.endpoint_url().map(ToOwned::to_owned))
+        .map(|url| url.trim_end_matches('/').to_owned())
+}
+
+fn no_region(options: &S3Options) -> StoreError {
+    StoreError::new(
+        StoreErrorKind::Permanent,
+        format!(
+            "can't tell which region the bucket {} is in: name it with --region or AWS_REGION (China has cn-north-1 and \
+             cn-northwest-1)",
+            options.bucket
+        ),
+    )
+}

