@@ -21,3 +21,9 @@ pub mod retry;
 pub mod spool;
 pub mod store;
 pub mod verify;
+
+// Shell: may use everything above.
+pub mod serve;
+
+// The other ends of the wire, on loopback: for `demo` and the tests.
+pub mod loopback;
