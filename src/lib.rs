@@ -34,5 +34,8 @@ pub mod vouch;
 // The engine.
 pub mod transfer;
 
-// Both sides of the border, on one machine.
+// The other ends of the wire, on loopback: for `demo` and the tests.
 pub mod loopback;
+
+// Shell: may use everything above.
+pub mod serve;
