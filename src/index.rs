@@ -45,8 +45,8 @@ pub struct Release {
     pub kops: Option<String>,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub arch: Vec<Arch>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub networking: Option<String>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub networking: Vec<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub layout: Option<String>,
 }
@@ -86,6 +86,16 @@ impl Entry {
 }
 
 impl Release {
+    /// Adds what an earlier run mirrored of the same release.
+    pub fn unite(&mut self, other: &Self) {
+        self.arch.extend(&other.arch);
+        self.arch.sort_unstable();
+        self.arch.dedup();
+        self.networking.extend(other.networking.iter().cloned());
+        self.networking.sort_unstable();
+        self.networking.dedup();
+    }
+
     /// Where the release's index is.
     pub fn key(&self) -> Key {
         format!("{FOLDER}{}.json", self.name)

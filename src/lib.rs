@@ -14,6 +14,7 @@
 pub mod asset;
 pub mod digest;
 pub mod events;
+pub mod report;
 
 // Decisions: pure, no clock, no I/O.
 pub mod index;
@@ -32,6 +33,8 @@ pub mod verify;
 pub mod vouch;
 
 // The engine.
+pub mod audit;
+pub mod sync;
 pub mod transfer;
 
 // The other ends of the wire, on loopback: for `demo` and the tests.

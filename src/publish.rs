@@ -16,18 +16,17 @@ use crate::retry::{Attempts, Class, Policy};
 use crate::store::{Attributes, Condition, ETag, Store, StoreError, StoreErrorKind};
 use crate::verify::Verified;
 
-/// Puts content at one key until it is there. `replaces` is what was there when it was planned.
+/// Puts content at one key until it is there. `condition` says what was there when it was planned.
 pub async fn object(
     store: &dyn Store,
     key: &Key,
     content: &Verified,
     attributes: &Attributes,
-    replaces: Option<ETag>,
+    mut condition: Condition,
     policy: Policy,
     observer: &dyn Observer,
 ) -> Result<(), StoreError> {
     let wanted = ETag::from(content.digests().md5);
-    let mut condition = replaces.map_or(Condition::Absent, Condition::Unchanged);
     let mut attempts = Attempts::new(policy);
     loop {
         let Err(error) = store.put(key, content, attributes, &condition).await else {

@@ -3,7 +3,6 @@
 //! Three questions, three functions: how many at once ([`carry_out`]), what does this target need (`need`), which steps does a
 //! byte take (`carry`, `obtain`). A failed asset is an outcome, not an error: it never stops the rest.
 
-use std::collections::BTreeMap;
 use std::io;
 use std::sync::Arc;
 
@@ -12,7 +11,7 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use crate::asset::Key;
-use crate::digest::{Digest, Digests, Hasher};
+use crate::digest::{Algorithm, Digest, Digests, Hasher};
 use crate::events::{Event, Observer, told};
 use crate::fetch::{Fetch, FetchError, Tally};
 use crate::index::Entry;
@@ -22,7 +21,7 @@ use crate::plan::{Action, Item};
 use crate::publish;
 use crate::retry::Policy;
 use crate::spool::{Reservation, Spool, SpoolFolder};
-use crate::store::{ETag, Store, StoreError};
+use crate::store::{Condition, ETag, Stat, Store, StoreError};
 use crate::verify::{self, Mismatch, Verified};
 
 /// Wrong bytes are fetched anew this often: once for a fault on the way, once more to be sure.
@@ -272,7 +271,12 @@ impl Mirror {
             return Ok((Need::Content, None));
         };
         let (etag, length) = (stat.object.etag.clone(), stat.object.length);
-        let Some(digests) = self.digests_of(target, item).await? else {
+        let known = digests_in_metadata(&stat, item);
+        let digests = match known {
+            Some(digests) => Some(digests),
+            None => self.digests_of(target, item).await?,
+        };
+        let Some(digests) = digests else {
             return Ok((Need::Content, None));
         };
         if verify::satisfies(&digests, &item.wanted.expected).is_err() {
@@ -479,13 +483,15 @@ impl Mirror {
     async fn put(&self, at: usize, item: &Item, content: &Verified) -> Ended {
         let (target, asset) = (self.targets[at].as_ref(), &item.wanted.asset);
         let attributes = publish::attributes(asset, content.digests());
-        let replaces = item.replaces[at].clone();
+        let condition = item.replaces[at]
+            .clone()
+            .map_or(Condition::Absent, Condition::Unchanged);
         let put = publish::object(
             target,
             &asset.key,
             content,
             &attributes,
-            replaces,
+            condition,
             self.policy,
             self.observer.as_ref(),
         );
@@ -562,6 +568,36 @@ impl Obtained {
     }
 }
 
+/// What the object's own metadata says, if it speaks of the content that is there (its MD5 is the ETag) and tells every digest
+/// that is needed: then the object need not be read.
+fn digests_in_metadata(stat: &Stat, item: &Item) -> Option<Digests> {
+    let told = |name: &str| stat.metadata.get(name)?.parse::<Digest>().ok();
+    let (md5, sha256) = (told("md5")?, told("sha256")?);
+    let digests = Digests {
+        md5,
+        sha256,
+        sha1: None,
+        sha512: None,
+    };
+    let needed = item
+        .wanted
+        .expected
+        .iter()
+        .map(Digest::algorithm)
+        .chain(item.wanted.asset.sidecars.iter().copied());
+    let enough = needed
+        .into_iter()
+        .all(|algorithm| digests.get(algorithm).is_some());
+    (enough && stat.object.etag == ETag::from(md5) && sha256.algorithm() == Algorithm::Sha256)
+        .then_some(digests)
+}
+
+/// The index entry of an asset whose content is at hand, without it having been carried.
+pub fn entry_of_content(item: &Item) -> Option<Entry> {
+    let content = item.wanted.content.as_ref()?;
+    Some(entry(item, content.digests(), content.length(), &[]))
+}
+
 fn entry(item: &Item, digests: &Digests, length: u64, sources: &[String]) -> Entry {
     let asset = &item.wanted.asset;
     Entry {
@@ -602,12 +638,4 @@ pub async fn read_object(
         bytes.extend_from_slice(&chunk?);
     }
     Ok(Some(bytes))
-}
-
-/// Groups by key, for those that look outcomes up.
-pub fn by_key(outcomes: &[Outcome]) -> BTreeMap<&Key, &Outcome> {
-    outcomes
-        .iter()
-        .map(|outcome| (&outcome.item.wanted.asset.key, outcome))
-        .collect()
 }

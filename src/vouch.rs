@@ -43,6 +43,8 @@ pub struct Vouched {
     pub vouched_by: Vec<String>,
     /// The content itself, for the few small files that nobody vouches for: they had to be read to know what they are.
     pub content: Option<Verified>,
+    /// The version that a pointer's content is: `v1.34.8` of `stable.txt`.
+    pub names_version: Option<String>,
 }
 
 impl Vouched {
@@ -152,6 +154,7 @@ impl<'a> Hearing<'a> {
             expected,
             vouched_by,
             content: None,
+            names_version: None,
         })
     }
 
@@ -176,6 +179,7 @@ impl<'a> Hearing<'a> {
             asset: asset.clone(),
             expected: Vec::new(),
             vouched_by: vec![format!("nobody: {reason}")],
+            names_version: is_version(text.trim()).then(|| text.trim().to_owned()),
             content: Some(Verified::composed(content)),
         })
     }
@@ -335,4 +339,9 @@ fn agree(testimonies: &[Testimony]) -> Result<Vec<Digest>, VouchError> {
         }
     }
     Ok(agreed.into_iter().map(|(digest, _)| digest).collect())
+}
+
+fn is_version(text: &str) -> bool {
+    text.strip_prefix('v')
+        .is_some_and(|version| semver::Version::parse(version).is_ok())
 }

@@ -1,0 +1,381 @@
+//! Sums up a run: what became of each asset, what it cost, and the exit code that it deserves.
+
+use std::collections::BTreeMap;
+use std::fmt::{self, Write};
+use std::process::ExitCode;
+use std::time::Duration;
+
+use indicatif::{BinaryBytes, FormattedDuration, HumanCount};
+use serde::{Serialize, Serializer};
+
+use crate::asset::Key;
+
+/// How a run ended, as scripts see it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Exit {
+    Done,
+    SomeFailed,
+    /// A mistake in the command or the configuration, or a target that can't be used: nothing was begun.
+    Unusable,
+    Interrupted,
+}
+
+impl Exit {
+    pub fn code(self) -> u8 {
+        match self {
+            Self::Done => 0,
+            Self::SomeFailed => 1,
+            Self::Unusable => 2,
+            Self::Interrupted => 130,
+        }
+    }
+}
+
+impl From<Exit> for ExitCode {
+    fn from(exit: Exit) -> Self {
+        Self::from(exit.code())
+    }
+}
+
+/// What became of an asset.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Kind {
+    /// Fetched and published.
+    Transferred,
+    /// Was there and right.
+    Skipped,
+    /// Was there and wrong, and is right now.
+    Repaired,
+    Failed,
+    /// Was under way when the run was stopped.
+    Cancelled,
+    /// Was not begun when the run was stopped.
+    Left,
+}
+
+impl Kind {
+    pub const ALL: [Self; 6] = [
+        Self::Transferred,
+        Self::Skipped,
+        Self::Repaired,
+        Self::Failed,
+        Self::Cancelled,
+        Self::Left,
+    ];
+
+    fn title(self) -> &'static str {
+        match self {
+            Self::Transferred => "Transferred",
+            Self::Skipped => "Skipped",
+            Self::Repaired => "Repaired",
+            Self::Failed => "Failed",
+            Self::Cancelled => "Cancelled",
+            Self::Left => "Not begun",
+        }
+    }
+}
+
+/// What became of one asset, and why.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Outcome {
+    pub key: Key,
+    pub kind: Kind,
+    /// The content's length; None while nobody has told it.
+    pub bytes: Option<u64>,
+    /// Why it was skipped or failed, and what to do about it: one line, without secrets.
+    pub why: Option<String>,
+    /// The places that its bytes came from, as they may be printed.
+    pub sources: Vec<String>,
+    /// Who said what the content hashes to, as they may be printed.
+    pub vouched_by: Vec<String>,
+}
+
+/// What became of every asset that was wanted, and what it cost.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Report {
+    pub outcomes: Vec<Outcome>,
+    /// Releases whose markers were written.
+    pub marked: Vec<String>,
+    /// Bytes that came from origins.
+    pub bytes_fetched: u64,
+    /// Those of them that had come before.
+    pub bytes_refetched: u64,
+    pub elapsed: Duration,
+    /// By place: an origin's host, a target.
+    pub requests: BTreeMap<String, u64>,
+    /// Somebody stopped it before its end.
+    pub interrupted: bool,
+}
+
+/// The sums of a report.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Totals {
+    pub transferred: usize,
+    pub skipped: usize,
+    pub repaired: usize,
+    pub failed: usize,
+    pub cancelled: usize,
+    pub left: usize,
+    /// Of all assets that were not there, as far as lengths are known.
+    pub bytes_wanted: u64,
+    pub bytes_fetched: u64,
+    pub bytes_refetched: u64,
+    pub seconds: f64,
+    pub mean_bytes_per_second: f64,
+}
+
+impl Report {
+    pub fn exit(&self) -> Exit {
+        let any = |kind| self.of(kind).next().is_some();
+        if self.interrupted || any(Kind::Cancelled) || any(Kind::Left) {
+            return Exit::Interrupted;
+        }
+        if any(Kind::Failed) {
+            return Exit::SomeFailed;
+        }
+        Exit::Done
+    }
+
+    pub fn totals(&self) -> Totals {
+        let count = |kind| self.of(kind).count();
+        let wanted = self.outcomes.iter().filter(|o| o.kind != Kind::Skipped);
+        let seconds = self.elapsed.as_secs_f64();
+        Totals {
+            transferred: count(Kind::Transferred),
+            skipped: count(Kind::Skipped),
+            repaired: count(Kind::Repaired),
+            failed: count(Kind::Failed),
+            cancelled: count(Kind::Cancelled),
+            left: count(Kind::Left),
+            bytes_wanted: wanted.filter_map(|outcome| outcome.bytes).sum(),
+            bytes_fetched: self.bytes_fetched,
+            bytes_refetched: self.bytes_refetched,
+            seconds,
+            mean_bytes_per_second: self.mean_speed(),
+        }
+    }
+
+    /// Bytes per second; nought for a run that took no time.
+    #[allow(
+        clippy::cast_precision_loss,
+        reason = "a speed needs no more than 52 bits"
+    )]
+    fn mean_speed(&self) -> f64 {
+        let seconds = self.elapsed.as_secs_f64();
+        if seconds <= 0.0 {
+            return 0.0;
+        }
+        self.bytes_fetched as f64 / seconds
+    }
+
+    /// The outcomes of one kind.
+    pub fn of(&self, kind: Kind) -> impl Iterator<Item = &Outcome> {
+        self.outcomes.iter().filter(move |o| o.kind == kind)
+    }
+
+    /// The closing table, for people: counts, cost, and each failure with its reason. Ends in a newline.
+    pub fn table(&self, colour: bool) -> String {
+        let mut table = String::new();
+        self.write_table(&mut table, colour)
+            .expect("writing to a string can't fail");
+        table
+    }
+
+    fn write_table(&self, out: &mut String, colour: bool) -> fmt::Result {
+        let (red, plain) = if colour {
+            ("\x1b[31m", "\x1b[0m")
+        } else {
+            ("", "")
+        };
+        for failed in self.of(Kind::Failed) {
+            let why = failed
+                .why
+                .as_deref()
+                .unwrap_or("for no reason that it told");
+            writeln!(out, "{red}failed{plain}  {}\n        {why}", failed.key)?;
+        }
+        self.write_counts(out)?;
+        self.write_cost(out)?;
+        for release in &self.marked {
+            writeln!(out, "Complete     {release}")?;
+        }
+        if self.exit() == Exit::Interrupted {
+            writeln!(out, "Interrupted: the same command goes on from here.")?;
+        } else if self.exit() == Exit::SomeFailed {
+            writeln!(
+                out,
+                "The rest is there; the same command takes up what failed."
+            )?;
+        }
+        Ok(())
+    }
+
+    fn write_counts(&self, out: &mut String) -> fmt::Result {
+        for kind in Kind::ALL {
+            let count = self.of(kind).count();
+            let always = matches!(kind, Kind::Transferred | Kind::Skipped | Kind::Failed);
+            if count == 0 && !always {
+                continue;
+            }
+            let files = if count == 1 { "file " } else { "files" };
+            let bytes: u64 = self.of(kind).filter_map(|outcome| outcome.bytes).sum();
+            let bytes = BinaryBytes(bytes).to_string();
+            let count = HumanCount(count as u64).to_string();
+            writeln!(out, "{:<12} {count:>7} {files} {bytes:>12}", kind.title())?;
+        }
+        Ok(())
+    }
+
+    fn write_cost(&self, out: &mut String) -> fmt::Result {
+        #[allow(
+            clippy::cast_possible_truncation,
+            clippy::cast_sign_loss,
+            reason = "a speed is positive and below 2^64"
+        )]
+        let speed = self.mean_speed() as u64;
+        writeln!(
+            out,
+            "Fetched      {} in {}, {}/s on average; {} of it again",
+            BinaryBytes(self.bytes_fetched),
+            FormattedDuration(self.elapsed),
+            BinaryBytes(speed),
+            BinaryBytes(self.bytes_refetched),
+        )?;
+        let width = self
+            .requests
+            .keys()
+            .map(|place| place.chars().count())
+            .max();
+        for (at, (place, count)) in self.requests.iter().enumerate() {
+            let title = if at == 0 { "Requests" } else { "" };
+            let count = HumanCount(*count).to_string();
+            let width = width.unwrap_or_default();
+            writeln!(out, "{title:<12} {place:<width$} {count:>7}")?;
+        }
+        Ok(())
+    }
+}
+
+impl Serialize for Report {
+    /// The document of `--output json`: the end, the sums, then every asset.
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        #[derive(Serialize)]
+        struct Document<'a> {
+            result: Exit,
+            exit_code: u8,
+            releases: &'a [String],
+            totals: Totals,
+            requests: &'a BTreeMap<String, u64>,
+            assets: &'a [Outcome],
+        }
+        Document {
+            result: self.exit(),
+            exit_code: self.exit().code(),
+            releases: &self.marked,
+            totals: self.totals(),
+            requests: &self.requests,
+            assets: &self.outcomes,
+        }
+        .serialize(serializer)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn outcome(key: &str, kind: Kind, bytes: u64) -> Outcome {
+        Outcome {
+            key: key.parse().unwrap(),
+            kind,
+            bytes: Some(bytes),
+            why: (kind == Kind::Failed).then(|| "dl.k8s.io has no such file (404)".to_owned()),
+            sources: Vec::new(),
+            vouched_by: Vec::new(),
+        }
+    }
+
+    fn report(kinds: &[Kind]) -> Report {
+        let named = |(at, kind): (usize, &Kind)| outcome(&format!("a/{at}"), *kind, 1 << 20);
+        Report {
+            outcomes: kinds.iter().enumerate().map(named).collect(),
+            ..Report::default()
+        }
+    }
+
+    #[test]
+    fn success_is_said_only_when_nothing_is_missing() {
+        use Kind::{Cancelled, Failed, Left, Repaired, Skipped, Transferred};
+        for (kinds, exit) in [
+            (&[][..], Exit::Done),
+            (&[Transferred, Skipped, Repaired], Exit::Done),
+            (&[Transferred, Failed], Exit::SomeFailed),
+            (&[Transferred, Cancelled], Exit::Interrupted),
+            (&[Failed, Left], Exit::Interrupted),
+        ] {
+            assert_eq!(report(kinds).exit(), exit, "{kinds:?}");
+        }
+        let stopped = Report {
+            interrupted: true,
+            ..report(&[Transferred])
+        };
+        assert_eq!(stopped.exit().code(), 130);
+    }
+
+    #[test]
+    fn skipped_bytes_are_not_wanted() {
+        let totals = report(&[Kind::Transferred, Kind::Skipped, Kind::Failed]).totals();
+        assert_eq!(totals.bytes_wanted, 2 << 20);
+        assert_eq!(
+            (totals.transferred, totals.skipped, totals.failed),
+            (1, 1, 1)
+        );
+    }
+
+    #[test]
+    fn the_table_shows_each_failure_with_its_reason() {
+        let report = Report {
+            bytes_fetched: 3 << 20,
+            bytes_refetched: 1 << 10,
+            elapsed: Duration::from_secs(2),
+            requests: [
+                ("dl.k8s.io".to_owned(), 12),
+                ("s3://mirror".to_owned(), 1234),
+            ]
+            .into(),
+            ..report(&[Kind::Transferred, Kind::Skipped, Kind::Failed])
+        };
+        let wanted = "\
+failed  a/2
+        dl.k8s.io has no such file (404)
+Transferred        1 file      1.00 MiB
+Skipped            1 file      1.00 MiB
+Failed             1 file      1.00 MiB
+Fetched      3.00 MiB in 00:00:02, 1.50 MiB/s on average; 1.00 KiB of it again
+Requests     dl.k8s.io        12
+             s3://mirror   1,234
+The rest is there; the same command takes up what failed.
+";
+        assert_eq!(report.table(false), wanted);
+        assert!(report.table(true).contains("\x1b[31mfailed"));
+    }
+
+    #[test]
+    fn the_document_has_sums_and_every_asset() {
+        let report = Report {
+            bytes_fetched: 10,
+            elapsed: Duration::from_secs(2),
+            marked: vec!["kops-1.36.2-v1.34.8".to_owned()],
+            ..report(&[Kind::Transferred, Kind::Failed])
+        };
+        let document = serde_json::to_value(&report).unwrap();
+        assert_eq!(document["result"], "some-failed");
+        assert_eq!(document["exit_code"], 1);
+        assert_eq!(document["releases"][0], "kops-1.36.2-v1.34.8");
+        assert_eq!(document["totals"]["mean_bytes_per_second"], 5.0);
+        assert_eq!(document["assets"][1]["kind"], "failed");
+        assert_eq!(document["assets"][1]["key"], "a/1");
+    }
+}

@@ -1,0 +1,552 @@
+//! One whole run: hear the witnesses, look at the targets, plan, carry out, mark what is complete, and move the pointers.
+//!
+//! The order is the promise: a file, then its sidecars, then the release's index, then the pointers. A reader sees a whole
+//! release or none.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::Arc;
+
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+use crate::asset::{Asset, Key, Role};
+use crate::events::{Event, told};
+use crate::index::{self, Entry, Index, Release};
+use crate::plan::{Action, Conflict, Held, Item, Plan};
+use crate::publish;
+use crate::report::{Kind, Outcome as Line, Report};
+use crate::store::{Attributes, Condition, ETag, Object, Store, StoreError};
+use crate::transfer::{self, Ended, Mirror, Outcome};
+use crate::vouch::{Hearing, Vouched};
+
+/// An index of a release with all architectures has some 100 KiB.
+const INDEX_MAX_BYTES: u64 = 64 << 20;
+
+/// One release that is wanted, as the catalogue has it.
+#[derive(Debug, Clone)]
+pub struct Wanted {
+    pub release: Release,
+    pub assets: Vec<Asset>,
+}
+
+/// What a target looked like when the run began.
+#[derive(Debug, Default)]
+pub struct Seen {
+    pub objects: Vec<Object>,
+    /// Objects below the prefix that no mirror would have made.
+    pub foreign: Vec<String>,
+    pub indexes: Vec<Index>,
+    /// What could not be read as an index, and why.
+    pub unreadable: Vec<(Key, String)>,
+    pub requests: u64,
+}
+
+impl Seen {
+    fn held(&self) -> Held {
+        Held::new(self.objects.clone(), &self.indexes)
+    }
+
+    pub fn index(&self, release: &Release) -> Option<&Index> {
+        self.indexes
+            .iter()
+            .find(|index| index.release.name == release.name)
+    }
+
+    fn object(&self, key: &Key) -> Option<&Object> {
+        self.objects
+            .binary_search_by(|object| object.key.cmp(key))
+            .ok()
+            .map(|at| &self.objects[at])
+    }
+}
+
+/// Everything that is known before the first byte moves.
+#[derive(Debug)]
+pub struct Prepared {
+    pub plan: Plan,
+    releases: Vec<(Release, BTreeSet<Key>)>,
+    /// Assets that nobody vouches for, and why: they are not even planned.
+    pub refused: Vec<(Asset, String)>,
+    seen: Vec<Seen>,
+    begun: Instant,
+}
+
+impl Prepared {
+    /// A run for assets whose digests are known already, at targets that were looked at already. What is `rotten` at a target
+    /// is put again although its listing looks right.
+    pub fn known(
+        wanted: Vec<Wanted>,
+        vouched: Vec<Vouched>,
+        seen: Vec<Seen>,
+        rotten: &[BTreeSet<Key>],
+    ) -> Result<Self, Conflict> {
+        let held: Vec<Held> = seen.iter().map(Seen::held).collect();
+        let mut plan = Plan::new(vouched, &held)?;
+        for item in &mut plan.items {
+            for (action, rotten) in item.actions.iter_mut().zip(rotten) {
+                if rotten.contains(&item.wanted.asset.key) {
+                    *action = Action::Transfer {
+                        why: "its bytes are not what its ETag says".to_owned(),
+                    };
+                }
+            }
+        }
+        let releases = with_keys(wanted);
+        Ok(Self {
+            plan,
+            releases,
+            refused: Vec::new(),
+            seen,
+            begun: Instant::now(),
+        })
+    }
+}
+
+fn with_keys(wanted: Vec<Wanted>) -> Vec<(Release, BTreeSet<Key>)> {
+    let keys = |assets: Vec<Asset>| assets.into_iter().map(|asset| asset.key).collect();
+    wanted
+        .into_iter()
+        .map(|wanted| (wanted.release, keys(wanted.assets)))
+        .collect()
+}
+
+/// Why a run could not even begin.
+#[derive(Debug, thiserror::Error)]
+pub enum SyncError {
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    #[error(transparent)]
+    Conflict(#[from] Conflict),
+    #[error("interrupted before anything was done")]
+    Interrupted,
+}
+
+/// Looks at a target: one listing, and the indexes that may speak of what is wanted.
+///
+/// The release's own index is read first; the others only when a wanted key is there that it does not know.
+pub async fn look(target: &dyn Store, wanted: &[Wanted]) -> Result<Seen, StoreError> {
+    let listing = target.list().await?;
+    let mut seen = Seen {
+        objects: listing.objects,
+        foreign: listing.foreign,
+        requests: listing.requests,
+        ..Seen::default()
+    };
+    let own: BTreeSet<Key> = wanted.iter().map(|wanted| wanted.release.key()).collect();
+    for key in &own {
+        if seen.object(key).is_some() {
+            read_index(target, key, &mut seen).await?;
+        }
+    }
+    let known = seen.held();
+    let mut assets = wanted.iter().flat_map(|wanted| &wanted.assets);
+    let unknown =
+        assets.any(|asset| known.object(&asset.key).is_some() && known.entry(&asset.key).is_none());
+    if unknown {
+        read_indexes(target, &mut seen, &own).await?;
+    }
+    Ok(seen)
+}
+
+/// Looks at a target and reads every index that it has.
+pub async fn look_whole(target: &dyn Store) -> Result<Seen, StoreError> {
+    let mut seen = look(target, &[]).await?;
+    read_indexes(target, &mut seen, &BTreeSet::new()).await?;
+    Ok(seen)
+}
+
+async fn read_indexes(
+    target: &dyn Store,
+    seen: &mut Seen,
+    but: &BTreeSet<Key>,
+) -> Result<(), StoreError> {
+    let is_index = |key: &Key| {
+        key.as_str()
+            .strip_prefix(index::FOLDER)
+            .is_some_and(|name| name.ends_with(".json") && !name.contains('/'))
+    };
+    let keys: Vec<Key> = seen
+        .objects
+        .iter()
+        .map(|object| object.key.clone())
+        .filter(is_index)
+        .collect();
+    for key in keys.iter().filter(|key| !but.contains(*key)) {
+        read_index(target, key, seen).await?;
+    }
+    Ok(())
+}
+
+async fn read_index(target: &dyn Store, key: &Key, seen: &mut Seen) -> Result<(), StoreError> {
+    seen.requests += 1;
+    let Some(text) = transfer::read_object(target, key, INDEX_MAX_BYTES).await? else {
+        return Ok(());
+    };
+    match Index::parse(key, &text) {
+        Ok(index) => seen.indexes.push(index),
+        Err(error) => seen.unreadable.push((key.clone(), told(&error))),
+    }
+    Ok(())
+}
+
+/// Hears the witnesses, looks at every target, and plans. Nothing is changed.
+pub async fn prepare(
+    mirror: &Mirror,
+    wanted: Vec<Wanted>,
+    stop: &CancellationToken,
+) -> Result<Prepared, SyncError> {
+    let begun = Instant::now();
+    let prepared = stop.run_until_cancelled(async {
+        let looks = mirror
+            .targets
+            .iter()
+            .map(|target| look(target.as_ref(), &wanted));
+        let seen = futures::future::try_join_all(looks).await?;
+        let (vouched, refused) = hear(mirror, &wanted).await;
+        let held: Vec<Held> = seen.iter().map(Seen::held).collect();
+        let plan = Plan::new(vouched, &held)?;
+        let releases = with_keys(wanted);
+        Ok::<_, SyncError>(Prepared {
+            plan,
+            releases,
+            refused,
+            seen,
+            begun,
+        })
+    });
+    let prepared = prepared.await.ok_or(SyncError::Interrupted)??;
+    for (_, why) in prepared.seen.iter().flat_map(|seen| &seen.unreadable) {
+        mirror.observer.event(&Event::Warned { what: why.clone() });
+    }
+    Ok(prepared)
+}
+
+async fn hear(mirror: &Mirror, wanted: &[Wanted]) -> (Vec<Vouched>, Vec<(Asset, String)>) {
+    let hearing = Hearing::new(&mirror.origins, &mirror.limits, mirror.policy);
+    let mut assets: BTreeMap<(Key, String), Asset> = BTreeMap::new();
+    for asset in wanted.iter().flat_map(|wanted| &wanted.assets) {
+        // Releases share files: each is heard once.
+        assets
+            .entry((asset.key.clone(), asset.canonical.to_string()))
+            .or_insert_with(|| asset.clone());
+    }
+    let mut vouched = Vec::new();
+    let mut refused = Vec::new();
+    for (asset, heard) in hearing
+        .hear_all(assets.into_values().collect(), mirror.observer.as_ref())
+        .await
+    {
+        match heard {
+            Ok(one) => vouched.push(one),
+            Err(error) => {
+                let why = told(&error);
+                mirror.observer.event(&Event::Failed {
+                    key: asset.key.clone(),
+                    why: why.clone(),
+                });
+                refused.push((asset, why));
+            }
+        }
+    }
+    (vouched, refused)
+}
+
+/// Carries out what was prepared, marks the releases that are complete, and moves their pointers.
+pub async fn carry_out(
+    mirror: &Arc<Mirror>,
+    prepared: Prepared,
+    stop: &CancellationToken,
+) -> Report {
+    let Prepared {
+        plan,
+        releases,
+        refused,
+        seen,
+        begun,
+    } = prepared;
+    let busy: Vec<&Item> = plan.all().filter(|item| !item.is_done()).collect();
+    mirror.observer.event(&Event::Planned {
+        transfers: busy.len(),
+        bytes: busy.iter().map(|item| item.length).sum(),
+        skipped: plan.all().count() - busy.len(),
+    });
+    let mut outcomes = transfer::carry_out(plan.items, mirror, stop).await;
+    let marker = Marker {
+        mirror,
+        seen: &seen,
+        refused: &refused,
+    };
+    let mut marked = Vec::new();
+    let mut failed = Vec::new();
+    let mut complete: Vec<HashMap<&str, bool>> = vec![HashMap::new(); mirror.targets.len()];
+    for (release, keys) in &releases {
+        for (at, complete) in complete.iter_mut().enumerate() {
+            let entries = marker.entries(at, keys, &outcomes, &plan.pointers);
+            let Some((files, pointers)) = entries.filter(|_| !stop.is_cancelled()) else {
+                continue;
+            };
+            match marker.mark(at, release, files, pointers).await {
+                Ok(()) => {
+                    complete.insert(&release.name, true);
+                    marked.push(format!("{}/{}", mirror.targets[at].place(), release.key()));
+                }
+                Err(error) => failed.push((release.key(), told(&error))),
+            }
+        }
+    }
+    let pointers = marker.pointers(plan.pointers, &releases, &complete);
+    outcomes.extend(transfer::carry_out(pointers.now, mirror, stop).await);
+    let mut report = Report {
+        marked,
+        interrupted: stop.is_cancelled(),
+        elapsed: begun.elapsed(),
+        bytes_fetched: outcomes.iter().map(|outcome| outcome.received_bytes).sum(),
+        bytes_refetched: outcomes.iter().map(|outcome| outcome.refetched_bytes).sum(),
+        requests: places(mirror)
+            .zip(seen.iter().map(|seen| seen.requests))
+            .collect(),
+        ..Report::default()
+    };
+    report.outcomes = outcomes
+        .into_iter()
+        .map(|outcome| line(mirror, outcome))
+        .collect();
+    report.outcomes.extend(pointers.withheld);
+    report.outcomes.extend(
+        refused
+            .into_iter()
+            .map(|(asset, why)| failed_line(asset.key, why)),
+    );
+    report
+        .outcomes
+        .extend(failed.into_iter().map(|(key, why)| failed_line(key, why)));
+    report.outcomes.sort_by(|a, b| a.key.cmp(&b.key));
+    report
+}
+
+fn places(mirror: &Mirror) -> impl Iterator<Item = String> {
+    mirror
+        .targets
+        .iter()
+        .map(|target| target.place().to_owned())
+}
+
+/// Marks releases as ready, by writing their indexes.
+struct Marker<'a> {
+    mirror: &'a Mirror,
+    seen: &'a [Seen],
+    refused: &'a [(Asset, String)],
+}
+
+/// What becomes of the pointers.
+struct Pointers {
+    now: Vec<Item>,
+    withheld: Vec<Line>,
+}
+
+impl Marker<'_> {
+    /// The entries of a release's index at one target, if everything that it wants is in place there.
+    fn entries(
+        &self,
+        at: usize,
+        keys: &BTreeSet<Key>,
+        outcomes: &[Outcome],
+        pointers: &[Item],
+    ) -> Option<(Vec<Entry>, Vec<Entry>)> {
+        if self
+            .refused
+            .iter()
+            .any(|(asset, _)| keys.contains(&asset.key) && asset.role == Role::File)
+        {
+            return None;
+        }
+        let of_release = outcomes
+            .iter()
+            .filter(|outcome| keys.contains(&outcome.item.wanted.asset.key));
+        let files = of_release.map(|outcome| {
+            matches!(outcome.places[at], Ended::Held | Ended::Stored)
+                .then(|| outcome.entry.clone())
+                .flatten()
+        });
+        let files: Vec<Entry> = files.collect::<Option<_>>()?;
+        let pointers = pointers
+            .iter()
+            .filter(|item| keys.contains(&item.wanted.asset.key));
+        Some((
+            files,
+            pointers.filter_map(transfer::entry_of_content).collect(),
+        ))
+    }
+
+    /// Writes a release's index, unless it is there already.
+    async fn mark(
+        &self,
+        at: usize,
+        release: &Release,
+        mut files: Vec<Entry>,
+        pointers: Vec<Entry>,
+    ) -> Result<(), StoreError> {
+        let (target, seen) = (self.mirror.targets[at].as_ref(), &self.seen[at]);
+        let before = seen.index(release);
+        let mut release = release.clone();
+        if let Some(before) = before {
+            // An earlier run may have mirrored other architectures or options of the same release.
+            let wanted: BTreeSet<&Key> = files.iter().map(|entry| &entry.key).collect();
+            let kept: Vec<Entry> = before
+                .files
+                .iter()
+                .filter(|e| !wanted.contains(&e.key) && is_in_place(seen, e))
+                .cloned()
+                .collect();
+            files.extend(kept);
+            release.unite(&before.release);
+        }
+        let index = Index::of(release, files, pointers, before);
+        let (key, document) = (index.release.key(), index.document());
+        if seen
+            .object(&key)
+            .is_some_and(|object| object.etag == ETag::from(document.digests().md5))
+        {
+            return Ok(());
+        }
+        let attributes = Attributes {
+            content_type: "application/json".to_owned(),
+            ..Attributes::default()
+        };
+        let (policy, observer) = (self.mirror.policy, self.mirror.observer.as_ref());
+        publish::object(
+            target,
+            &key,
+            &document,
+            &attributes,
+            Condition::Any,
+            policy,
+            observer,
+        )
+        .await?;
+        observer.event(&Event::Marked {
+            release: index.release.name.clone(),
+        });
+        Ok(())
+    }
+
+    /// A pointer moves once every release of this run is complete at every target, and only to a release that is there.
+    fn pointers(
+        &self,
+        items: Vec<Item>,
+        releases: &[(Release, BTreeSet<Key>)],
+        complete: &[HashMap<&str, bool>],
+    ) -> Pointers {
+        let mut pointers = Pointers {
+            now: Vec::new(),
+            withheld: Vec::new(),
+        };
+        for item in items {
+            let key = item.wanted.asset.key.clone();
+            let of = releases.iter().filter(|(_, keys)| keys.contains(&key));
+            let ready = of.clone().all(|(release, _)| {
+                complete
+                    .iter()
+                    .all(|c| c.contains_key(release.name.as_str()))
+            });
+            if !ready {
+                let why = "it is withheld until the release is complete at every target".to_owned();
+                pointers.withheld.push(failed_line(key, why));
+            } else if let Some(version) = self.absent_version(&item, releases) {
+                let why =
+                    format!("it is withheld: it names {version}, which this mirror does not hold");
+                self.mirror.observer.event(&Event::Warned {
+                    what: format!("{key}: {why}"),
+                });
+                pointers.withheld.push(Line {
+                    kind: Kind::Skipped,
+                    ..failed_line(key, why)
+                });
+            } else {
+                pointers.now.push(item);
+            }
+        }
+        pointers
+    }
+
+    /// The Kubernetes version that a pointer names, if no complete release here has it.
+    fn absent_version(&self, item: &Item, releases: &[(Release, BTreeSet<Key>)]) -> Option<String> {
+        let version = item.wanted.names_version.clone()?;
+        let has =
+            |release: &Release| release.kubernetes.as_deref().map(bare) == Some(bare(&version));
+        let now = releases.iter().any(|(release, _)| has(release));
+        let before = self
+            .seen
+            .iter()
+            .all(|seen| seen.indexes.iter().any(|index| has(&index.release)));
+        (!now && !before).then_some(version)
+    }
+}
+
+/// A version without its `v`.
+fn bare(version: &str) -> &str {
+    version.strip_prefix('v').unwrap_or(version)
+}
+
+fn is_in_place(seen: &Seen, entry: &Entry) -> bool {
+    seen.object(&entry.key)
+        .is_some_and(|object| object.etag == ETag::from(entry.md5) && object.length == entry.length)
+}
+
+fn failed_line(key: Key, why: String) -> Line {
+    Line {
+        key,
+        kind: Kind::Failed,
+        bytes: None,
+        why: Some(why),
+        sources: Vec::new(),
+        vouched_by: Vec::new(),
+    }
+}
+
+/// An outcome as the report has it.
+fn line(mirror: &Mirror, outcome: Outcome) -> Line {
+    let failed =
+        mirror
+            .targets
+            .iter()
+            .zip(&outcome.places)
+            .filter_map(|(target, ended)| match ended {
+                Ended::Failed(why) if mirror.targets.len() > 1 => {
+                    Some(format!("{}: {why}", target.place()))
+                }
+                Ended::Failed(why) => Some(why.clone()),
+                _ => None,
+            });
+    let failed: Vec<String> = failed.collect();
+    let any = |wanted: &Ended| outcome.places.contains(wanted);
+    let kind = if !failed.is_empty() {
+        Kind::Failed
+    } else if any(&Ended::Cancelled) {
+        Kind::Cancelled
+    } else if any(&Ended::Stored) {
+        if outcome.received_bytes > 0 || outcome.item.wanted.content.is_some() {
+            Kind::Transferred
+        } else {
+            Kind::Repaired
+        }
+    } else {
+        Kind::Skipped
+    };
+    Line {
+        kind,
+        bytes: outcome
+            .entry
+            .as_ref()
+            .map(|entry| entry.length)
+            .or(outcome.item.length),
+        why: (!failed.is_empty()).then(|| failed.join("; ")),
+        sources: outcome
+            .entry
+            .as_ref()
+            .map(|entry| entry.sources.clone())
+            .unwrap_or_default(),
+        vouched_by: outcome.item.wanted.vouched_by,
+        key: outcome.item.wanted.asset.key,
+    }
+}
