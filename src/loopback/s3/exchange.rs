@@ -11,25 +11,27 @@ use tokio::time::Instant;
 
 use super::faults::Trouble;
 
-/// Request headers worth logging: conditions, digests and what a copy or an ACL says. Nothing that holds a secret.
-const LOGGED_HEADERS: [&str; 16] = [
+/// Request headers worth logging besides those of S3: what makes a request conditional, partial or checkable.
+const LOGGED_HEADERS: [&str; 6] = [
     "content-length",
     "content-md5",
     "content-type",
     "if-match",
     "if-none-match",
     "range",
-    "x-amz-acl",
-    "x-amz-content-sha256",
-    "x-amz-copy-source",
-    "x-amz-copy-source-if-match",
-    "x-amz-copy-source-if-none-match",
-    "x-amz-metadata-directive",
-    "x-amz-sdk-checksum-algorithm",
-    "x-amz-server-side-encryption",
-    "x-amz-trailer",
-    "x-amz-checksum-crc64nvme",
 ];
+
+/// Headers of S3 that hold secrets start so.
+const SECRET_HEADERS: [&str; 3] = [
+    "x-amz-security-token",
+    "x-amz-server-side-encryption-customer",
+    "x-amz-copy-source-server-side-encryption-customer",
+];
+
+fn is_logged(name: &str) -> bool {
+    LOGGED_HEADERS.contains(&name)
+        || name.starts_with("x-amz-") && !SECRET_HEADERS.iter().any(|s| name.starts_with(s))
+}
 
 /// A request that has ended.
 #[derive(Debug, Clone, Default)]
@@ -42,7 +44,7 @@ pub struct Exchanged {
     pub status: Option<u16>,
     /// Body bytes that arrived, framing included.
     pub body_bytes: u64,
-    /// Conditions, digests, ranges and ACLs among the request headers; names in lower case.
+    /// The request headers without secrets: conditions, digests, ranges, all of S3's own. Names in lower case.
     pub headers: BTreeMap<String, String>,
     /// Since the server started to log.
     pub began: Duration,
@@ -123,9 +125,9 @@ struct Course {
 
 impl Exchange {
     pub(super) fn begin(log: &Log, method: &http::Method, headers: &HeaderMap) -> Arc<Self> {
-        let headers = LOGGED_HEADERS.into_iter().filter_map(|name| {
-            let value = headers.get(name)?.to_str().ok()?;
-            Some((name.to_owned(), value.to_owned()))
+        let headers = headers.iter().filter_map(|(name, value)| {
+            let value = value.to_str().ok().filter(|_| is_logged(name.as_str()))?;
+            Some((name.to_string(), value.to_owned()))
         });
         let entry = Exchanged {
             operation: method.to_string(),

@@ -28,9 +28,9 @@ const CHECKSUM_HEADERS: [&str; 5] = [
 /// What a request says about its body.
 #[derive(Debug, Default)]
 pub(super) struct Promise {
-    pub(super) length: Option<i64>,
-    pub(super) md5: Option<String>,
-    pub(super) checksum: Checksum,
+    length: u64,
+    md5: Option<String>,
+    checksum: Checksum,
     /// The checksum header that is to come after the body.
     trailer: Option<String>,
     trailers: Option<TrailingHeaders>,
@@ -38,35 +38,26 @@ pub(super) struct Promise {
 
 impl Promise {
     pub(super) fn new(
-        length: Option<i64>,
         md5: Option<String>,
         headers: &HeaderMap,
         trailers: Option<TrailingHeaders>,
-    ) -> Self {
-        let text = |name: &str| {
-            Some(
-                headers
-                    .get(name)?
-                    .to_str()
-                    .ok()?
-                    .trim()
-                    .to_ascii_lowercase(),
-            )
-        };
-        let value = |name: &str| Some(headers.get(name)?.to_str().ok()?.to_owned());
+    ) -> S3Result<Self> {
+        let value = |name: &str| Some(headers.get(name)?.to_str().ok()?.trim().to_owned());
+        let length = value("x-amz-decoded-content-length").or_else(|| value("content-length"));
+        let length = length.and_then(|length| length.parse().ok());
         let mut checksum = Checksum::default();
         for name in CHECKSUM_HEADERS {
             if let Some(slot) = slot(&mut checksum, name) {
                 *slot = value(name);
             }
         }
-        Self {
-            length,
+        Ok(Self {
+            length: length.ok_or(S3ErrorCode::MissingContentLength)?,
             md5,
             checksum,
-            trailer: text("x-amz-trailer"),
+            trailer: value("x-amz-trailer").map(|name| name.to_ascii_lowercase()),
             trailers,
-        }
+        })
     }
 
     fn md5(&self) -> S3Result<Option<[u8; 16]>> {
@@ -152,10 +143,7 @@ pub(super) async fn receive(
             sink.take(frame).map_err(S3Error::internal_error)?;
         }
     }
-    if promise
-        .length
-        .is_some_and(|n| u64::try_from(n) != Ok(sink.length()))
-    {
+    if promise.length != sink.length() {
         return Err(incomplete());
     }
     promise.read_trailer()?;

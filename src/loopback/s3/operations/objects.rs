@@ -21,11 +21,10 @@ impl Operations {
     ) -> Answer<dto::PutObjectOutput> {
         let exchange = exchange(&request)?;
         let promise = Promise::new(
-            request.input.content_length,
             request.input.content_md5.clone(),
             &request.headers,
             request.trailing_headers.clone(),
-        );
+        )?;
         let put = request.input;
         let bucket = self.bucket(&put.bucket)?;
         let attributes = Attributes {

@@ -71,11 +71,10 @@ impl Operations {
     ) -> Answer<dto::UploadPartOutput> {
         let exchange = exchange(&request)?;
         let promise = Promise::new(
-            request.input.content_length,
             request.input.content_md5.clone(),
             &request.headers,
             request.trailing_headers.clone(),
-        );
+        )?;
         let put = request.input;
         if !(1..=PART_NUMBER_MAX).contains(&put.part_number) {
             return Err(s3_error!(
