@@ -1,6 +1,7 @@
 //! Holds the loopback S3 server to what AWS does, with the AWS SDK and with raw sockets.
 
 mod buckets;
+mod chunked;
 mod conditions;
 mod copies;
 mod digests;
