@@ -1,0 +1,9 @@
+//! Runs the parts together, over real sockets and files.
+
+// Origins' logs are lists of ranges, and often of one.
+#![allow(clippy::single_range_in_vec_init)]
+
+mod loopback_origin;
+mod loopback_releases;
+mod serve;
+mod support;
