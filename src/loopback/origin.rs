@@ -8,6 +8,7 @@
 //! host can be redirected here by [`Origin::host_url`]. A client that takes the origin for its HTTP proxy finds the same files.
 
 use std::collections::HashMap;
+use std::convert::Infallible;
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -50,6 +51,8 @@ pub struct Origin {
     served: Arc<Served>,
     address: SocketAddr,
     doors: watch::Sender<Doors>,
+    /// What has been done about the order, for each port.
+    are_open: Vec<watch::Receiver<bool>>,
     _listening: JoinSet<()>,
 }
 
@@ -71,14 +74,14 @@ struct Served {
 }
 
 impl Origin {
-    /// Starts an origin without files on a free port of 127.0.0.1.
-    pub async fn start() -> io::Result<Self> {
-        Self::start_with_send_buffer(None).await
+    /// Starts an origin without files on a free port of 127.0.0.1; within a tokio runtime.
+    pub fn start() -> io::Result<Self> {
+        Self::start_with_send_buffer(None)
     }
 
     /// As [`Origin::start`], with a kernel buffer of about this size for what is written and not yet received, so that the log
     /// runs no further ahead of the client than that.
-    pub async fn start_with_send_buffer(bytes: Option<u32>) -> io::Result<Self> {
+    pub fn start_with_send_buffer(bytes: Option<u32>) -> io::Result<Self> {
         let front = bind(any_port(), bytes)?;
         let signed = bind(any_port(), bytes)?;
         let address = front.local_addr()?;
@@ -93,16 +96,19 @@ impl Origin {
             life: None,
         });
         let mut listening = JoinSet::new();
+        let mut are_open = Vec::new();
         for (socket, signed) in [(front, false), (signed, true)] {
             let address = socket.local_addr()?;
             let listener = socket.listen(BACKLOG)?;
-            let served = Arc::clone(&served);
+            let (is_open, seen_open) = watch::channel(true);
+            are_open.push(seen_open);
             let entrance = Entrance {
-                served,
+                served: Arc::clone(&served),
                 address,
                 signed,
                 send_buffer: bytes,
-                doors: seen.clone(),
+                ordered: seen.clone(),
+                is_open,
             };
             listening.spawn(entrance.keep(listener));
         }
@@ -110,6 +116,7 @@ impl Origin {
             served,
             address,
             doors,
+            are_open,
             _listening: listening,
         })
     }
@@ -161,13 +168,21 @@ impl Origin {
     }
 
     /// Refuses new connections, as a host without that service does; those that are open stay.
-    pub fn refuse_connections(&self) {
-        self.doors.send_modify(|doors| doors.open = false);
+    pub async fn refuse_connections(&self) {
+        self.set_open(false).await;
     }
 
     /// Takes connections again, on the same ports.
-    pub fn accept_connections(&self) {
-        self.doors.send_modify(|doors| doors.open = true);
+    pub async fn accept_connections(&self) {
+        self.set_open(true).await;
+    }
+
+    async fn set_open(&self, open: bool) {
+        self.doors.send_modify(|doors| doors.open = open);
+        for is_open in &self.are_open {
+            // An error says that the port is not listened on any more.
+            let _ = is_open.clone().wait_for(|is_open| *is_open == open).await;
+        }
     }
 
     /// Resets each connection that is made from now on when it is so old.
@@ -271,72 +286,54 @@ struct Entrance {
     address: SocketAddr,
     signed: bool,
     send_buffer: Option<u32>,
-    doors: watch::Receiver<Doors>,
+    ordered: watch::Receiver<Doors>,
+    is_open: watch::Sender<bool>,
 }
 
+/// Why an entrance ends: its origin is gone, or its port could not be had again.
+type Ended<T> = Result<T, Box<dyn std::error::Error + Send + Sync>>;
+
 impl Entrance {
-    /// Accepts connections for ever; while they are refused, the port stays bound but nobody listens.
     async fn keep(mut self, listener: TcpListener) {
-        let mut connections = JoinSet::new();
-        let mut listener = Some(listener);
-        loop {
-            while connections.try_join_next().is_some() {}
-            let Doors { open, life } = *self.doors.borrow_and_update();
-            let accepted = match self.open_or_close(listener.take(), open) {
-                Ok(kept) => listener.insert(kept).accept(),
-                Err(Some(refusing)) => {
-                    let changed = self.doors.changed().await;
-                    drop(refusing);
-                    if changed.is_err() {
-                        return;
-                    }
-                    continue;
-                }
-                Err(None) => return,
-            };
-            tokio::select! {
-                accepted = accepted => match accepted {
-                    Ok((stream, peer)) => {
-                        // Small writes are what trickles and cuts are made of.
-                        let _ = stream.set_nodelay(true);
-                        let served = Arc::clone(&self.served);
-                        connections.spawn(connection::serve(served, stream, peer, self.signed, life));
-                    }
-                    Err(error) => {
-                        tracing::warn!(%error, "an origin could not accept a connection");
-                        sleep(AFTER_FAILED_ACCEPT).await;
-                    }
-                },
-                changed = self.doors.changed() => {
-                    if changed.is_err() {
-                        return;
-                    }
-                }
-            }
+        if let Err(error) = self.open_and_close(listener).await {
+            tracing::debug!(address = %self.address, error, "an entrance ends");
         }
     }
 
-    /// A listener if the doors are open; otherwise a socket that keeps the port, if it can be had.
-    fn open_or_close(
-        &self,
-        listener: Option<TcpListener>,
-        open: bool,
-    ) -> Result<TcpListener, Option<TcpSocket>> {
-        match (listener, open) {
-            (Some(listener), true) => Ok(listener),
-            (None, true) => {
-                let socket = bind(self.address, self.send_buffer);
-                socket
-                    .and_then(|socket| socket.listen(BACKLOG))
-                    .map_err(|error| {
-                        tracing::error!(address = %self.address, %error, "the port is taken");
-                        None
-                    })
+    /// Accepts connections, and refuses them while that is ordered: then the port stays bound, but nobody listens.
+    async fn open_and_close(&mut self, mut listener: TcpListener) -> Ended<()> {
+        let mut connections = JoinSet::new();
+        loop {
+            self.is_open.send_replace(true);
+            let mut ordered = self.ordered.clone();
+            tokio::select! {
+                never = self.accept(&listener, &mut connections) => match never {},
+                closed = ordered.wait_for(|doors| !doors.open) => drop(closed?),
             }
-            (listener, false) => {
-                drop(listener);
-                Err(bind(self.address, self.send_buffer).ok())
+            drop(listener);
+            let refusing = bind(self.address, self.send_buffer)?;
+            self.is_open.send_replace(false);
+            self.ordered.wait_for(|doors| doors.open).await?;
+            listener = refusing.listen(BACKLOG)?;
+        }
+    }
+
+    async fn accept(&self, listener: &TcpListener, connections: &mut JoinSet<()>) -> Infallible {
+        loop {
+            match listener.accept().await {
+                Ok((stream, peer)) => {
+                    // Small writes are what trickles and cuts are made of.
+                    let _ = stream.set_nodelay(true);
+                    let served = Arc::clone(&self.served);
+                    let life = self.ordered.borrow().life;
+                    connections.spawn(connection::serve(served, stream, peer, self.signed, life));
+                }
+                Err(error) => {
+                    tracing::warn!(%error, "an origin could not accept a connection");
+                    sleep(AFTER_FAILED_ACCEPT).await;
+                }
             }
+            while connections.try_join_next().is_some() {}
         }
     }
 }

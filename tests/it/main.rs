@@ -1,3 +1,10 @@
-//! The tests that need more than one module, in one binary.
+//! Runs the parts together, over real sockets and files.
 
+// Origins' logs are lists of ranges, and often of one.
+#![allow(clippy::single_range_in_vec_init)]
+
+mod loopback_origin;
+mod loopback_releases;
 mod loopback_s3;
+mod serve;
+mod support;

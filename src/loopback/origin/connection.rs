@@ -170,17 +170,19 @@ fn head(answer: &Answer) -> String {
         .ok()
         .and_then(|status| status.canonical_reason())
         .unwrap_or("Unknown");
-    let mut head = format!("HTTP/1.1 {} {reason}\r\n", answer.status);
-    for (name, value) in &answer.headers {
-        head += &format!("{name}: {value}\r\n");
-    }
-    head += &match answer.framing {
-        Framing::Length if answer.status == 304 => String::new(),
-        Framing::Length => format!("Content-Length: {}\r\n", answer.body.length()),
-        Framing::Chunked => "Transfer-Encoding: chunked\r\n".to_owned(),
-        Framing::Close => "Connection: close\r\n".to_owned(),
+    let framing = match answer.framing {
+        Framing::Length if answer.status == 304 => None,
+        Framing::Length => Some(("Content-Length", answer.body.length().to_string())),
+        Framing::Chunked => Some(("Transfer-Encoding", "chunked".to_owned())),
+        Framing::Close => Some(("Connection", "close".to_owned())),
     };
-    head + "\r\n"
+    let lines: String = answer
+        .headers
+        .iter()
+        .chain(&framing)
+        .flat_map(|(name, value)| [*name, ": ", value, "\r\n"])
+        .collect();
+    format!("HTTP/1.1 {} {reason}\r\n{lines}\r\n", answer.status)
 }
 
 /// How many bytes may be written before something else happens.

@@ -1,0 +1,4 @@
+//! Plays what stands around the code under test.
+
+pub(crate) mod tls;
+pub(crate) mod wire;
