@@ -160,7 +160,7 @@ pub enum StoreErrorKind {
     Busy,
     /// The disk is full.
     Full,
-    /// The answered `ETag` is not the content's MD5. The object was removed.
+    /// The answered `ETag` is not the content's MD5. The object was removed, unless another is in its place.
     EtagMismatch,
     /// Above 5 GiB.
     TooLarge,

@@ -49,6 +49,8 @@ pub struct S3Options {
     /// Whether the bucket's name goes into the path instead of the host's name; with an endpoint it does unless said otherwise.
     pub path_style: Option<bool>,
     pub profile: Option<String>,
+    /// Asked of the environment, the profile and the instance when None.
+    pub keys: Option<Keys>,
     /// A canned ACL for every object: `public-read`.
     pub acl: Option<String>,
     /// A put whose body is not taken for this long is cut.
@@ -66,12 +68,26 @@ impl S3Options {
             endpoint: None,
             path_style: None,
             profile: None,
+            keys: None,
             acl: None,
             // Full socket buffers (up to 4 MiB) are emptied in bursts: at 20 KiB/s one is a minute apart from the next.
             stall_timeout: Duration::from_mins(1),
             // The same buffers are still to be sent when the body is taken whole.
             answer_timeout: Duration::from_mins(5),
         }
+    }
+}
+
+/// A fixed pair of keys.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Keys {
+    pub access_key: String,
+    pub secret_key: String,
+}
+
+impl fmt::Debug for Keys {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Keys").finish_non_exhaustive()
     }
 }
 

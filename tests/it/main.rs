@@ -6,5 +6,8 @@
 mod loopback_origin;
 mod loopback_releases;
 mod loopback_s3;
+mod s3_store;
 mod serve;
+mod store_contract;
 mod support;
+mod transfer;

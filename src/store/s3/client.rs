@@ -7,6 +7,7 @@ use aws_config::environment::region::EnvironmentVariableRegionProvider;
 use aws_config::meta::region::RegionProviderChain;
 use aws_config::profile::ProfileFileRegionProvider;
 use aws_config::{BehaviorVersion, Region, SdkConfig};
+use aws_credential_types::Credentials;
 use aws_sdk_s3::Client;
 use aws_sdk_s3::config::{RequestChecksumCalculation, ResponseChecksumValidation};
 use aws_sdk_s3::config::{StalledStreamProtectionConfig, retry::RetryConfig};
@@ -15,8 +16,8 @@ use aws_smithy_http_client::tls::{Provider, rustls_provider::CryptoMode};
 use aws_smithy_types::timeout::TimeoutConfig;
 use aws_types::service_config::ServiceConfigKey;
 
-use super::S3Options;
 use super::errors::Site;
+use super::{Keys, S3Options};
 use crate::store::{StoreError, StoreErrorKind};
 
 /// A handshake over a border that loses packets takes several times its round trips; the SDK's 3.1 s do not suffice.
@@ -92,6 +93,14 @@ async fn environment(options: &S3Options) -> SdkConfig {
         )
         .stalled_stream_protection(StalledStreamProtectionConfig::disabled())
         .region(region(options));
+    if let Some(Keys {
+        access_key,
+        secret_key,
+    }) = &options.keys
+    {
+        let keys = Credentials::new(access_key, secret_key, None, None, "kops-mirror");
+        loader = loader.credentials_provider(keys);
+    }
     if let Some(profile) = &options.profile {
         loader = loader.profile_name(profile);
     }

@@ -177,8 +177,9 @@ impl S3Store {
         if etag == expected && whole {
             return Ok(etag);
         }
-        self.remove_if_still(key, &etag).await?;
-        Err(self.mismatch(key, &expected, &etag, answer.server_side_encryption()))
+        let removed = self.remove_if_still(key, &etag).await?;
+        let encryption = answer.server_side_encryption();
+        Err(self.mismatch(key, &expected, &etag, encryption, removed))
     }
 
     fn lost(&self, key: &Key) -> StoreError {
@@ -191,12 +192,14 @@ impl S3Store {
         )
     }
 
-    /// Removes an object that came out wrong, unless another is in its place by now.
-    async fn remove_if_still(&self, key: &Key, etag: &ETag) -> Result<(), StoreError> {
-        match self.look(key).await? {
-            Some(there) if there.object.etag == *etag => self.remove(key).await,
-            _ => Ok(()),
+    /// Removes an object that came out wrong, unless another is in its place by now; says whether it did.
+    async fn remove_if_still(&self, key: &Key, etag: &ETag) -> Result<bool, StoreError> {
+        let still = self.look(key).await?;
+        if still.is_none_or(|there| there.object.etag != *etag) {
+            return Ok(false);
         }
+        self.remove(key).await?;
+        Ok(true)
     }
 
     fn mismatch(
@@ -205,19 +208,23 @@ impl S3Store {
         expected: &ETag,
         got: &ETag,
         encryption: Option<&ServerSideEncryption>,
+        removed: bool,
     ) -> StoreError {
         let address = self.address(key);
+        let and = if removed {
+            "it was removed"
+        } else {
+            "another object is there by now"
+        };
         if encryption.is_some_and(breaks_etags) {
             return StoreError::new(
                 StoreErrorKind::Encryption,
-                format!("{address} was encrypted with KMS, and removed again; {SET_SSE_S3}"),
+                format!("{address} was encrypted with KMS, and {and}; {SET_SSE_S3}"),
             );
         }
         StoreError::new(
             StoreErrorKind::EtagMismatch,
-            format!(
-                "the server gave {address} the ETag {got} where its MD5 is {expected}; the object was removed"
-            ),
+            format!("the server gave {address} the ETag {got} where its MD5 is {expected}; {and}"),
         )
     }
 }
