@@ -209,7 +209,7 @@ impl<'a> Hearing<'a> {
                 let (content, source) = self.read(url, patiently).await?;
                 let name = url.path().rsplit('/').next().unwrap_or_default();
                 let name = name.rsplit_once('.').map_or(name, |(file, _)| file);
-                checksums::of_file(&content, *algorithm, name)
+                checksums::sidecar(&content, *algorithm, name)
                     .map(|digest| (digest, source.clone()))
                     .map_err(|error| format!("{source}: {error}"))
             }
@@ -219,7 +219,7 @@ impl<'a> Hearing<'a> {
                 name,
             } => {
                 let content = self.read_list(url, patiently).await?;
-                checksums::in_list(&content, *algorithm, name)
+                checksums::list(&content, *algorithm, name)
                     .map(|digest| (digest, Shown(url).to_string()))
                     .map_err(|error| format!("{}: {error}", Shown(url)))
             }

@@ -233,11 +233,14 @@ fn content(length: usize, seed: u64) -> Verified {
 async fn spooled(bytes: &[u8]) -> (Verified, std::path::PathBuf, tempfile::TempDir) {
     let dir = tempfile::tempdir().unwrap();
     let digest = Digest::of(Algorithm::Sha256, bytes);
-    let folder = SpoolFolder::open(dir.path()).unwrap();
+    let folder = SpoolFolder::open(dir.path(), 1 << 30).unwrap();
     let spool: Arc<Spool> = Arc::new(folder.spool(&digest).unwrap());
     spool.set_length(bytes.len() as u64).unwrap();
     spool.write_at(0, &[Bytes::copy_from_slice(bytes)]).unwrap();
-    let verified = verify::follow(spool, &[digest]).await.unwrap().unwrap();
+    let verified = verify::follow(spool, &[digest], &[])
+        .await
+        .unwrap()
+        .unwrap();
     let path = dir.path().join(format!("sha256-{}.part", digest.hex()));
     (verified, path, dir)
 }

@@ -2,3 +2,4 @@
 
 pub(crate) mod tls;
 pub(crate) mod wire;
+pub(crate) mod world;
