@@ -12,6 +12,7 @@
 
 // Words: plain data.
 pub mod asset;
+pub mod config;
 pub mod digest;
 pub mod events;
 pub mod report;
