@@ -43,3 +43,4 @@ pub mod loopback;
 
 // Shell: may use everything above.
 pub mod serve;
+pub mod terminal;
