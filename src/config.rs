@@ -32,7 +32,7 @@ pub use units::{NotAQuantity, Rate, Size};
 /// Every setting, checked.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(default, deny_unknown_fields)]
-#[allow(
+#[expect(
     clippy::struct_excessive_bools,
     reason = "each is a switch that a user knows by its name"
 )]

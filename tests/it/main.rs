@@ -3,8 +3,12 @@
 // Origins' logs are lists of ranges, and often of one.
 #![allow(clippy::single_range_in_vec_init)]
 
+mod cli;
 mod loopback_origin;
 mod loopback_releases;
 mod loopback_s3;
+mod s3_store;
 mod serve;
+mod store_contract;
 mod support;
+mod transfer;
