@@ -12,6 +12,7 @@
 
 // Words: plain data.
 pub mod asset;
+pub mod config;
 pub mod digest;
 pub mod events;
 pub mod report;
@@ -41,4 +42,10 @@ pub mod transfer;
 pub mod loopback;
 
 // Shell: may use everything above.
+<<<<<<< HEAD
 pub mod serve;
+=======
+pub mod cli;
+pub mod command;
+>>>>>>> 43b18eb (Say what may be typed, and print completions and man pages from it)
+pub mod terminal;

@@ -1,1 +1,46 @@
-fn main() {}
+//! Parses the command line, runs one command, and turns its end into an exit code.
+
+use std::process::ExitCode;
+
+use clap::Parser;
+use kops_mirror::cli::Cli;
+use kops_mirror::command;
+use kops_mirror::events::told;
+use kops_mirror::report::Exit;
+use kops_mirror::terminal::Screen;
+use tracing::Level;
+use tracing_subscriber::filter::Targets;
+use tracing_subscriber::prelude::*;
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    let screen = Screen::standard_error();
+    log_to(&screen, cli.everywhere.verbose);
+    match command::run(cli, &screen) {
+        Ok(exit) => exit.into(),
+        Err(error) => {
+            eprintln!("error: {}", told(error.as_ref()));
+            Exit::Unusable.into()
+        }
+    }
+}
+
+/// Our own lines first, those of the libraries only when asked for: they are many.
+fn log_to(screen: &Screen, verbose: u8) {
+    let (ours, theirs) = match verbose {
+        0 => (Level::WARN, Level::ERROR),
+        1 => (Level::INFO, Level::ERROR),
+        2 => (Level::DEBUG, Level::WARN),
+        _ => (Level::TRACE, Level::DEBUG),
+    };
+    let levels = Targets::new()
+        .with_default(theirs)
+        .with_target("kops_mirror", ours);
+    let lines = tracing_subscriber::fmt::layer()
+        .with_ansi(false)
+        .with_target(false)
+        .with_writer(screen.clone());
+    tracing_subscriber::registry()
+        .with(lines.with_filter(levels))
+        .init();
+}

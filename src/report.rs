@@ -158,7 +158,7 @@ impl Report {
     }
 
     /// Bytes per second; nought for a run that took no time.
-    #[allow(
+    #[expect(
         clippy::cast_precision_loss,
         reason = "a speed needs no more than 52 bits"
     )]
@@ -229,7 +229,7 @@ impl Report {
     }
 
     fn write_cost(&self, out: &mut String) -> fmt::Result {
-        #[allow(
+        #[expect(
             clippy::cast_possible_truncation,
             clippy::cast_sign_loss,
             reason = "a speed is positive and below 2^64"

@@ -3,6 +3,7 @@
 // Origins' logs are lists of ranges, and often of one.
 #![allow(clippy::single_range_in_vec_init)]
 
+mod cli;
 mod loopback_origin;
 mod loopback_releases;
 mod loopback_s3;

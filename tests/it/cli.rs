@@ -1,0 +1,219 @@
+//! What may be typed, and what is said when it is wrong.
+
+use std::fs;
+use std::process::Output;
+
+use assert_cmd::Command;
+
+/// The program with nothing of this machine's environment in it.
+fn kops_mirror(arguments: &[&str]) -> Command {
+    let mut command = Command::cargo_bin("kops-mirror").unwrap();
+    command.env_clear().args(arguments);
+    command
+}
+
+fn run(arguments: &[&str]) -> Output {
+    kops_mirror(arguments).output().unwrap()
+}
+
+fn text(bytes: &[u8]) -> &str {
+    std::str::from_utf8(bytes).unwrap()
+}
+
+/// Runs what must be refused: exit code 2, nothing on standard output, and every word in the message.
+fn check_refused(arguments: &[&str], words: &[&str]) {
+    let output = run(arguments);
+    let message = text(&output.stderr);
+    assert_eq!(output.status.code(), Some(2), "{arguments:?}: {message}");
+    assert_eq!(text(&output.stdout), "", "{arguments:?}");
+    for word in words {
+        assert!(message.contains(word), "{arguments:?}: {message}");
+    }
+}
+
+const SUBCOMMANDS: [&str; 11] = [
+    "sync",
+    "plan",
+    "assets",
+    "verify",
+    "repair",
+    "env",
+    "serve",
+    "demo",
+    "bucket-policy",
+    "completions",
+    "man",
+];
+
+const SELECTION: &[&str] = &[
+    "--kubernetes",
+    "--kops",
+    "--arch",
+    "--networking",
+    "--container-runtime",
+    "--install-nerdctl",
+    "--install-crictl",
+    "--images",
+    "--no-clients",
+    "--include",
+    "--exclude",
+    "--layout",
+    "--assets",
+    "--catalogue",
+];
+
+const TARGET: &[&str] = &[
+    "--to",
+    "--endpoint",
+    "--region",
+    "--profile",
+    "--path-style",
+];
+
+const TRANSFER: &[&str] = &[
+    "--create-bucket",
+    "--acl",
+    "--publish",
+    "--origin",
+    "--connections",
+    "--limit",
+    "--spool",
+];
+
+const EVERYWHERE: &[&str] = &["--config", "--output", "--verbose", "--quiet"];
+
+#[test]
+fn mistakes_in_the_command_are_refused_by_name() {
+    check_refused(&[], &["Usage"]);
+    check_refused(&["snyc"], &["snyc", "sync"]);
+    check_refused(&["sync", "--arch", "riscv64"], &["--arch", "riscv64"]);
+    check_refused(
+        &["sync", "--layout", "flat"],
+        &["--layout", "flat", "offline"],
+    );
+    check_refused(&["sync", "--to", "gs://mirror"], &["--to", "gs://mirror"]);
+    check_refused(&["sync", "--limit", "20"], &["--limit", "20mbit"]);
+    check_refused(&["sync", "--connections", "0"], &["--connections"]);
+    check_refused(&["sync", "--include", "a["], &["--include", "a["]);
+    check_refused(
+        &["sync", "--origin", "dl.k8s.io"],
+        &["--origin", "HOST=URL"],
+    );
+    check_refused(&["sync", "--origin", "a/b=http://c"], &["--origin", "a/b"]);
+    check_refused(&["sync", "--acl", "public-read-write"], &["--acl"]);
+    check_refused(
+        &["sync", "--publish", "staged"],
+        &["--publish", "isn't there yet"],
+    );
+    check_refused(&["sync", "--endpoint", "127.0.0.1:9000"], &["--endpoint"]);
+    check_refused(&["plan", "-v", "-q"], &["--verbose", "--quiet"]);
+}
+
+#[test]
+fn mistakes_in_the_settings_are_refused_by_line_and_variable() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("mirror.toml");
+    fs::write(&file, "kops = \"1.36.2\"\n\n[fetch]\nconections = 7\n").unwrap();
+    let path = file.to_str().unwrap();
+    let line = format!("{path}, line 4: unknown field `conections`");
+    check_refused(&["assets", "--config", path], &[&line, "connections"]);
+    let missing = folder.path().join("missing.toml");
+    let missing = missing.to_str().unwrap();
+    check_refused(&["assets", "--config", missing], &[missing, "No such file"]);
+
+    for (name, value) in [
+        ("KOPS_MIRROR_CONFIG", path),
+        ("KOPS_MIRROR_SPOOL_LIMIT", "20"),
+    ] {
+        let output = kops_mirror(&["assets"]).env(name, value).output().unwrap();
+        assert_eq!(output.status.code(), Some(2), "{name}");
+        let message = text(&output.stderr);
+        assert!(message.contains(value), "{name}: {message}");
+        assert_eq!(message.matches("error:").count(), 1, "{message}");
+    }
+}
+
+#[test]
+fn help_names_every_flag_of_its_subcommand() {
+    let check = |subcommand: &str, flags: &[&[&str]]| {
+        let output = run(&[subcommand, "--help"]);
+        assert_eq!(output.status.code(), Some(0), "{subcommand}");
+        let help = text(&output.stdout);
+        for flag in flags.concat() {
+            assert!(help.contains(flag), "{subcommand} --help lacks {flag}");
+        }
+    };
+    check("sync", &[SELECTION, TARGET, TRANSFER, EVERYWHERE]);
+    check("plan", &[SELECTION, TARGET, TRANSFER, EVERYWHERE]);
+    check("assets", &[SELECTION, &["--base-url"], EVERYWHERE]);
+    check("verify", &[TARGET, &["--deep"], EVERYWHERE]);
+    check("repair", &[TARGET, TRANSFER, &["--deep"], EVERYWHERE]);
+    check(
+        "env",
+        &[SELECTION, TARGET, &["--base-url", "--as"], EVERYWHERE],
+    );
+    check("serve", &[&["--listen"], EVERYWHERE]);
+    check("demo", &[&["--keep"], EVERYWHERE]);
+    let policy = [
+        "--to",
+        "--region",
+        "--vpc-endpoint",
+        "--vpc",
+        "--source-ip",
+        "--public",
+    ];
+    check("bucket-policy", &[&policy, EVERYWHERE]);
+    check("man", &[&["--dir"], EVERYWHERE]);
+}
+
+#[test]
+fn the_main_help_tells_subcommands_variables_and_exit_codes() {
+    let output = run(&["--help"]);
+    let help = text(&output.stdout);
+    for word in SUBCOMMANDS {
+        assert!(help.contains(word), "{word}");
+    }
+    for word in [
+        "Examples:",
+        "KOPS_MIRROR_CONFIG",
+        "NO_COLOR",
+        "Exit codes:",
+        "130",
+    ] {
+        assert!(help.contains(word), "{word}");
+    }
+}
+
+#[test]
+fn completions_are_made_for_every_shell() {
+    for shell in ["bash", "zsh", "fish", "elvish", "powershell"] {
+        let output = run(&["completions", shell]);
+        assert_eq!(output.status.code(), Some(0), "{shell}");
+        let script = text(&output.stdout);
+        for word in ["bucket-policy", "kubernetes"] {
+            assert!(script.contains(word), "{shell}: {word}");
+        }
+    }
+}
+
+#[test]
+fn the_manual_has_a_page_per_subcommand() {
+    let page = run(&["man"]);
+    assert!(text(&page.stdout).starts_with(".ie"), "a roff page");
+    let folder = tempfile::tempdir().unwrap();
+    let pages = folder.path().join("man1");
+    let output = run(&["man", "--dir", pages.to_str().unwrap()]);
+    assert_eq!(output.status.code(), Some(0));
+    for subcommand in SUBCOMMANDS {
+        let page = pages.join(format!("kops-mirror-{subcommand}.1"));
+        assert!(fs::read_to_string(page).unwrap().contains(".SH"));
+    }
+    assert!(pages.join("kops-mirror.1").exists());
+}
+
+#[test]
+fn the_version_is_told() {
+    let output = run(&["--version"]);
+    let wanted = concat!("kops-mirror ", env!("CARGO_PKG_VERSION"), "\n");
+    assert_eq!(text(&output.stdout), wanted);
+}
