@@ -1,49 +1,259 @@
 //! Carries out one subcommand each: settings to parts, parts to stages, and what came of it to an exit code.
 
+mod parts;
+mod select;
+
 use std::io::{self, Write};
 use std::path::Path;
+use std::sync::Arc;
 
-use anyhow::Context;
+use anyhow::{Context, bail};
 use clap::CommandFactory;
+use serde::Serialize;
+use tokio::net::TcpListener;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
 
-use crate::cli::{Cli, Command};
+use crate::audit::{self, Audit};
+use crate::catalogue::listing::Listing;
+use crate::cli::{
+    AssetsArgs, BucketPolicyArgs, Cli, Command, Output, RepairArgs, ServeArgs, SyncArgs, VerifyArgs,
+};
 use crate::config::{Config, Environment};
-use crate::report::Exit;
+use crate::events::Observer;
+use crate::report::{Exit, Report};
+use crate::serve;
+use crate::sync::{self, Prepared, SyncError};
 use crate::terminal::Screen;
+use crate::transfer::Mirror;
+use crate::vouch::Hearing;
 
 /// Runs what was typed. An error is one that stopped it before it could begin: a failed asset is not.
-pub fn run(cli: Cli, screen: &Screen) -> anyhow::Result<Exit> {
-    match cli.command {
-        Command::Completions { shell } => completions(shell),
+pub fn run(cli: &Cli, screen: &Screen) -> anyhow::Result<Exit> {
+    match &cli.command {
+        Command::Completions { shell } => completions(*shell),
         Command::Man { dir: None } => man(&mut io::stdout().lock()),
-        Command::Man { dir: Some(dir) } => man_pages(&dir),
-        _ => {
+        Command::Man { dir: Some(dir) } => man_pages(dir),
+        command => {
             let config = cli.settings(&Environment::of_process())?;
-            run_with(&cli, &config, screen)
+            let observer = screen.observer(cli.showing(), config.colour);
+            let output = cli.everywhere.output;
+            let runtime = tokio::runtime::Runtime::new().context("can't start the runtime")?;
+            let exit = runtime.block_on(run_with(command, output, &config, observer, screen));
+            // What still reads or writes a file is not waited for: nothing half-done can be seen.
+            runtime.shutdown_background();
+            exit
         }
     }
 }
 
-/// Runs what needs settings.
-fn run_with(cli: &Cli, config: &Config, screen: &Screen) -> anyhow::Result<Exit> {
-    let _observer = screen.observer(cli.showing(), config.colour);
-    anyhow::bail!("no arm for {:?} yet", cli.command)
+/// Runs what needs settings. Ctrl-C and SIGTERM stop it at once; the next run goes on from there.
+async fn run_with(
+    command: &Command,
+    output: Output,
+    config: &Config,
+    observer: Arc<dyn Observer>,
+    screen: &Screen,
+) -> anyhow::Result<Exit> {
+    let stop = CancellationToken::new();
+    let mut signals = JoinSet::new();
+    signals.spawn(stop_on_signal(stop.clone())?);
+    match command {
+        Command::Sync(args) => sync(args, output, config, observer, &stop, screen).await,
+        Command::Plan(args) => plan(args, output, config, observer, &stop).await,
+        Command::Assets(args) => assets(args, output, config, observer.as_ref()),
+        Command::Verify(args) => verify(args, output, config).await,
+        Command::Repair(args) => repair(args, output, config, observer, &stop, screen).await,
+        Command::Serve(args) => serve(args, stop).await,
+        Command::BucketPolicy(args) => bucket_policy(args, config),
+        _ => bail!("not yet"),
+    }
+}
+
+fn stop_on_signal(stop: CancellationToken) -> anyhow::Result<impl Future<Output = ()>> {
+    let listen = |kind| signal(kind).context("can't listen to signals");
+    let (mut interrupt, mut terminate) = (listen(SignalKind::interrupt())?, listen(SignalKind::terminate())?);
+    Ok(async move {
+        tokio::select! {
+            _ = interrupt.recv() => {}
+            _ = terminate.recv() => {}
+        }
+        stop.cancel();
+    })
+}
+
+async fn sync(
+    args: &SyncArgs,
+    output: Output,
+    config: &Config,
+    observer: Arc<dyn Observer>,
+    stop: &CancellationToken,
+    screen: &Screen,
+) -> anyhow::Result<Exit> {
+    let run = prepare(args, config, observer, stop, config.s3.create_bucket).await?;
+    let Some((mirror, prepared)) = run else { return Ok(Exit::Interrupted) };
+    let report = sync::carry_out(&mirror, prepared, stop).await;
+    close(&report, output, config, mirror, screen)
+}
+
+/// Selects, reaches the targets, hears the witnesses and plans. None when it was interrupted.
+async fn prepare(
+    args: &SyncArgs,
+    config: &Config,
+    observer: Arc<dyn Observer>,
+    stop: &CancellationToken,
+    create: bool,
+) -> anyhow::Result<Option<(Arc<Mirror>, Prepared)>> {
+    let prepared = stop.run_until_cancelled(async {
+        let origins = parts::origins(config)?;
+        let limits = parts::limits(config);
+        let hearing = Hearing::new(&origins, &limits, config.retry.policy());
+        let list = args.selection.assets.as_deref();
+        let selected = select::online(config, list, &hearing, observer.as_ref()).await?;
+        let targets = parts::targets(config).await?;
+        for target in &targets {
+            target.prepare(create).await?;
+        }
+        let mirror = parts::mirror(config, targets, Arc::clone(&observer), stop).await?;
+        match sync::prepare(&mirror, vec![selected.wanted], stop).await {
+            Ok(prepared) => Ok(Some((mirror, prepared))),
+            Err(SyncError::Interrupted) => Ok(None),
+            Err(error) => Err(anyhow::Error::from(error)),
+        }
+    });
+    prepared.await.unwrap_or(Ok(None))
+}
+
+/// Prints the report and ends.
+fn close(
+    report: &Report,
+    output: Output,
+    config: &Config,
+    mirror: Arc<Mirror>,
+    screen: &Screen,
+) -> anyhow::Result<Exit> {
+    drop(mirror); // and with it the bars
+    match output {
+        Output::Table => say(&report.table(config.colour && screen.is_terminal()))?,
+        _ => document(report, output)?,
+    }
+    Ok(report.exit())
+}
+
+async fn plan(
+    args: &SyncArgs,
+    output: Output,
+    config: &Config,
+    observer: Arc<dyn Observer>,
+    stop: &CancellationToken,
+) -> anyhow::Result<Exit> {
+    let Some((mirror, prepared)) = prepare(args, config, observer, stop, false).await? else {
+        return Ok(Exit::Interrupted);
+    };
+    let places: Vec<String> = mirror.targets.iter().map(|target| target.place().to_owned()).collect();
+    drop(mirror);
+    let summary = prepared.summary(&places);
+    match output {
+        Output::Table => say(&summary.to_string())?,
+        _ => document(&summary, output)?,
+    }
+    Ok(if prepared.refused.is_empty() { Exit::Done } else { Exit::SomeFailed })
+}
+
+fn assets(args: &AssetsArgs, output: Output, config: &Config, observer: &dyn Observer) -> anyhow::Result<Exit> {
+    let selected = select::offline(config, args.selection.assets.as_deref(), observer)?;
+    let images = match &selected.selection {
+        Some(selection) if config.images => select::catalogue(config)?.images(selection)?,
+        _ => Vec::new(),
+    };
+    let listing = Listing::new(&selected.wanted.assets, &images, args.base_url.as_ref());
+    match output {
+        Output::Table => say(&listing.table())?,
+        Output::Json => say(&format!("{}\n", listing.json()))?,
+        Output::Yaml => say(&listing.yaml())?,
+    }
+    Ok(Exit::Done)
+}
+
+async fn verify(args: &VerifyArgs, output: Output, config: &Config) -> anyhow::Result<Exit> {
+    let mut audits = Vec::new();
+    for target in parts::targets(config).await? {
+        target.prepare(false).await?;
+        audits.push(audit::audit(target.as_ref(), args.deep).await?);
+    }
+    match output {
+        Output::Table => audits.iter().try_for_each(|audit| say(&audit.to_string()))?,
+        _ => document(&audits, output)?,
+    }
+    Ok(if audits.iter().all(Audit::is_clean) { Exit::Done } else { Exit::SomeFailed })
+}
+
+async fn repair(
+    args: &RepairArgs,
+    output: Output,
+    config: &Config,
+    observer: Arc<dyn Observer>,
+    stop: &CancellationToken,
+    screen: &Screen,
+) -> anyhow::Result<Exit> {
+    let audited = stop.run_until_cancelled(async {
+        let targets = parts::targets(config).await?;
+        let mut audits = Vec::new();
+        for target in &targets {
+            target.prepare(false).await?;
+            audits.push(audit::audit(target.as_ref(), args.deep).await?);
+        }
+        let mirror = parts::mirror(config, targets, observer, stop).await?;
+        anyhow::Ok((mirror, audits))
+    });
+    let Some(audited) = audited.await else { return Ok(Exit::Interrupted) };
+    let (mirror, audits) = audited?;
+    let report = audit::repair(&mirror, audits, stop).await?;
+    close(&report, output, config, mirror, screen)
+}
+
+async fn serve(args: &ServeArgs, stop: CancellationToken) -> anyhow::Result<Exit> {
+    let listener =
+        TcpListener::bind(args.listen).await.with_context(|| format!("can't listen on {}", args.listen))?;
+    let address = listener.local_addr().context("the listening socket has no address")?;
+    say(&format!("serving {} at http://{address}/\n", args.dir.display()))?;
+    serve::run(&args.dir, listener, stop).await?;
+    Ok(Exit::Done)
+}
+
+fn bucket_policy(_args: &BucketPolicyArgs, _config: &Config) -> anyhow::Result<Exit> {
+    bail!("not yet")
+}
+
+/// Prints a result as a document.
+fn document(result: &impl Serialize, output: Output) -> anyhow::Result<()> {
+    let text = match output {
+        Output::Yaml => serde_yaml_ng::to_string(result).context("can't write YAML")?,
+        _ => serde_json::to_string_pretty(result).context("can't write JSON")? + "\n",
+    };
+    say(&text)
+}
+
+fn say(text: &str) -> anyhow::Result<()> {
+    let mut stdout = io::stdout().lock();
+    match stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()) {
+        // Whoever read it has read enough.
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+        ended => ended.context("can't print the result"),
+    }
 }
 
 fn completions(shell: clap_complete::Shell) -> anyhow::Result<Exit> {
     // Into memory first: the generator panics when its output is closed early (`| head`).
     let mut script = Vec::new();
     clap_complete::generate(shell, &mut Cli::command(), "kops-mirror", &mut script);
-    io::stdout()
-        .write_all(&script)
-        .context("can't print the completions")?;
+    io::stdout().write_all(&script).context("can't print the completions")?;
     Ok(Exit::Done)
 }
 
 fn man(page: &mut impl Write) -> anyhow::Result<Exit> {
-    clap_mangen::Man::new(Cli::command())
-        .render(page)
-        .context("can't print the manual")?;
+    clap_mangen::Man::new(Cli::command()).render(page).context("can't print the manual")?;
     Ok(Exit::Done)
 }
 

@@ -184,6 +184,11 @@ impl<'a> Hearing<'a> {
         })
     }
 
+    /// Every place where the file of a canonical URL can be had, in order.
+    pub fn sources_of_url(&self, canonical: &Url) -> Vec<Source> {
+        self.origins.sources(canonical)
+    }
+
     /// Every place where the asset's bytes can be had, in order.
     pub fn sources_of(&self, asset: &Asset) -> Vec<Source> {
         let urls = std::iter::once(&asset.canonical).chain(&asset.alternates);

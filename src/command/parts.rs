@@ -1,0 +1,108 @@
+//! Makes the parts of a run from its settings: the targets, the upstreams, the spool.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio_util::sync::CancellationToken;
+
+use crate::config::{Config, Target};
+use crate::events::{Event, Observer};
+use crate::limits::Limits;
+use crate::origin::{HostSettings, OriginSettings, Origins};
+use crate::spool::{SpoolFolder, SpoolFolderError};
+use crate::store::Store;
+use crate::store::folder::FolderStore;
+use crate::store::s3::{S3Options, S3Store};
+use crate::transfer::Mirror;
+
+/// How often it is looked whether another run has ended.
+const LOOK_AGAIN: Duration = Duration::from_millis(300);
+
+/// The targets, reached but not yet looked at.
+pub(super) async fn targets(config: &Config) -> anyhow::Result<Vec<Arc<dyn Store>>> {
+    let mut targets: Vec<Arc<dyn Store>> = Vec::new();
+    for target in &config.to {
+        targets.push(match target {
+            Target::Folder(path) => Arc::new(FolderStore::new(path)),
+            Target::Bucket { bucket, prefix } => Arc::new(S3Store::connect(s3_options(config, bucket, prefix)).await?),
+        });
+    }
+    Ok(targets)
+}
+
+fn s3_options(config: &Config, bucket: &str, prefix: &str) -> S3Options {
+    let s3 = &config.s3;
+    S3Options {
+        region: s3.region.clone(),
+        endpoint: s3.endpoint.clone(),
+        path_style: Some(s3.is_path_style()).filter(|_| s3.path_style.is_some() || s3.endpoint.is_some()),
+        profile: s3.profile.clone(),
+        acl: s3.acl.map(|acl| acl.name().to_owned()),
+        ..S3Options::new(bucket, prefix)
+    }
+}
+
+/// The upstreams as the settings have them.
+pub(super) fn origins(config: &Config) -> anyhow::Result<Origins> {
+    let mut hosts = BTreeMap::new();
+    for (host, origin) in &config.origins {
+        let headers = origin.headers.iter().map(|(name, value)| (name.clone(), value.clone())).collect();
+        let settings = HostSettings {
+            sources: origin.sources.clone(),
+            proxy: origin.proxy.as_ref().map(|proxy| proxy.url().clone()),
+            headers,
+            connections: origin.connections.map(usize::from),
+        };
+        hosts.insert(host.as_str().to_owned(), settings);
+    }
+    let settings = OriginSettings {
+        hosts,
+        connect_timeout: config.fetch.connect_timeout,
+        stall_window: config.fetch.stall_window,
+        stall_floor_bytes: config.fetch.stall_floor.bytes_per_second(),
+        connections: config.fetch.connections.get(),
+    };
+    Ok(Origins::new(settings)?)
+}
+
+/// The limits on fetching.
+pub(super) fn limits(config: &Config) -> Limits {
+    Limits::new(config.fetch.connections.get(), config.fetch.limit.map(|rate| rate.bytes_per_second()))
+}
+
+/// Everything that a run works with. Waits for a run that has the same spool.
+pub(super) async fn mirror(
+    config: &Config,
+    targets: Vec<Arc<dyn Store>>,
+    observer: Arc<dyn Observer>,
+    stop: &CancellationToken,
+) -> anyhow::Result<Arc<Mirror>> {
+    let spools = spools(config, observer.as_ref(), stop).await?;
+    Ok(Arc::new(Mirror {
+        origins: origins(config)?,
+        limits: limits(config),
+        targets,
+        spools,
+        policy: config.retry.policy(),
+        observer,
+        in_flight: config.fetch.files.get(),
+    }))
+}
+
+async fn spools(config: &Config, observer: &dyn Observer, stop: &CancellationToken) -> anyhow::Result<SpoolFolder> {
+    let path = config.spool_folder()?;
+    let mut told = false;
+    loop {
+        match SpoolFolder::open(&path, config.spool.limit.bytes()) {
+            Err(SpoolFolderError::Busy { .. }) if !stop.is_cancelled() => {}
+            opened => return Ok(opened?),
+        }
+        if !told {
+            let what = format!("another run on the same target (its spool is {}) to end", path.display());
+            observer.event(&Event::Waiting { what });
+            told = true;
+        }
+        stop.run_until_cancelled(tokio::time::sleep(LOOK_AGAIN)).await;
+    }
+}
