@@ -60,7 +60,9 @@ async fn a_bucket_says_where_it_is() {
         assert_eq!(head.bucket_region(), Some(region));
         let location = rig.s3.get_bucket_location().bucket(BUCKET);
         let location = location.send().await.unwrap();
-        let told = location.location_constraint().map(|c| c.as_str());
+        let told = location
+            .location_constraint()
+            .map(BucketLocationConstraint::as_str);
         assert_eq!(told.filter(|c| !c.is_empty()), constraint);
     }
     let rig = Rig::default();

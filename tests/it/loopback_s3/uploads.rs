@@ -122,17 +122,18 @@ async fn a_bad_list_of_parts_completes_nothing() {
         assert!(rig.bucket().keys().is_empty());
     }
     // The upload is as good as before.
-    complete(&rig, &upload, &[second.clone()])
+    complete(&rig, &upload, std::slice::from_ref(second))
         .send()
         .await
         .unwrap();
 }
 
+static PART: [u8; 5 << 20] = [b'x'; 5 << 20];
+
 #[tokio::test]
 async fn five_mebibytes_are_the_least_of_a_part_by_default() {
     let rig = Rig::default();
     let upload = begin(&rig, "k").await;
-    static PART: [u8; 5 << 20] = [b'x'; 5 << 20];
     let large = std::str::from_utf8(&PART).unwrap();
     let first = put_part(&rig, &upload, 1, &large[1..]).await;
     let last = put_part(&rig, &upload, 2, "x").await;
