@@ -167,7 +167,8 @@ impl Origin {
         locked(&self.served.orders).clear();
     }
 
-    /// Refuses new connections, as a host without that service does; those that are open stay.
+    /// Refuses new connections, as a host without that service does. Those that were accepted stay; those that still wait to be
+    /// are reset.
     pub async fn refuse_connections(&self) {
         self.set_open(false).await;
     }

@@ -168,6 +168,7 @@ async fn the_log_tells_what_was_sent_and_what_was_sent_twice() {
     assert_eq!(log.ranges_sent("/file"), [0..100, 100..200, 150..160]);
     assert_eq!(log.bytes_sent("/file"), 210);
     assert_eq!(log.served_twice("/file"), [150..160]);
+    assert_eq!(log.paths().into_iter().collect::<Vec<_>>(), ["/file"]);
     let last = log.requests("/file").pop().unwrap();
     assert_eq!(last.header("range"), Some("bytes=150-159"));
     assert_eq!(

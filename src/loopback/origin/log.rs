@@ -1,6 +1,7 @@
 //! Remembers every request and how many body bytes were written for it, so that a test can prove what was fetched, and
 //! that nothing was fetched twice.
 
+use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::ops::Range;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -89,9 +90,15 @@ impl Log {
 
     /// The requests for one path.
     pub fn requests(&self, path: &str) -> Vec<Exchange> {
-        let mut exchanges = self.exchanges();
-        exchanges.retain(|exchange| exchange.path == path);
-        exchanges
+        let kept = self.kept();
+        let for_it = kept.exchanges.iter().filter(|e| e.path == path);
+        for_it.cloned().collect()
+    }
+
+    /// Every path that was asked for.
+    pub fn paths(&self) -> BTreeSet<String> {
+        let kept = self.kept();
+        kept.exchanges.iter().map(|e| e.path.clone()).collect()
     }
 
     /// The bytes of a file that were written, a range for each answer, in the order of the requests.

@@ -29,6 +29,9 @@ async fn a_connection_ends_without_an_answer() {
 async fn connections_are_refused_and_taken_again_on_the_same_port() {
     let origin = origin().await;
     let mut open = Wire::connect(origin.address()).await;
+    // Answered once, it is accepted and no longer waits to be.
+    open.send("HEAD", "/file", &[]).await;
+    open.head().await;
     for _ in 0..3 {
         origin.refuse_connections().await;
         let error = TcpStream::connect(origin.address()).await.unwrap_err();
