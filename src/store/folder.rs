@@ -248,9 +248,10 @@ impl Folder {
                 let kind = entry
                     .file_type()
                     .map_err(|e| self.failed("look at", &entry.path(), e))?;
-                match kind.is_dir() {
-                    true => folders.push(entry.path()),
-                    false => self.sort_in(&entry.path(), stop, &mut listing)?,
+                if kind.is_dir() {
+                    folders.push(entry.path());
+                } else {
+                    self.sort_in(&entry.path(), stop, &mut listing)?;
                 }
             }
         }
@@ -519,5 +520,31 @@ impl Store for FolderStore {
     async fn delete(&self, key: &Key) -> Result<(), StoreError> {
         let key = key.clone();
         self.blocking(move |folder| folder.delete(&key)).await
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::retry::Class;
+
+    #[test]
+    fn what_the_disk_says_is_told_by_kind() {
+        let store = FolderStore::new("/srv/mirror");
+        let path = Path::new("/srv/mirror/file");
+        for (said, kind) in [
+            (rustix::io::Errno::NOSPC, StoreErrorKind::Full),
+            (rustix::io::Errno::DQUOT, StoreErrorKind::Full),
+            (rustix::io::Errno::ACCESS, StoreErrorKind::Denied),
+            (rustix::io::Errno::ROFS, StoreErrorKind::Denied),
+            (rustix::io::Errno::NAMETOOLONG, StoreErrorKind::Permanent),
+        ] {
+            let error = store.0.failed("put", path, said.into());
+            assert_eq!(error.kind, kind, "{error}");
+            assert_eq!(error.class(), Class::Permanent);
+            assert!(error.what.starts_with("can't put /srv/mirror/file: "));
+        }
+        let failing = store.0.failed("put", path, rustix::io::Errno::IO.into());
+        assert_eq!(failing.class(), Class::Transient);
     }
 }

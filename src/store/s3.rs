@@ -194,7 +194,7 @@ impl S3Store {
         let there = match answer {
             Ok(there) => there,
             Err(error) if is_absent(Refusal::of(&error)) => return Ok(None),
-            Err(error) => return Err(self.site.explain("look at", &self.address(key), error)),
+            Err(error) => return Err(self.site.explain("look at", &self.address(key), &error)),
         };
         let metadata: BTreeMap<_, _> = there
             .metadata()
@@ -223,7 +223,7 @@ impl S3Store {
         match answer {
             Ok(_) => Ok(()),
             Err(error) if is_absent(Refusal::of(&error)) => Ok(()),
-            Err(error) => Err(self.site.explain("remove", &self.address(key), error)),
+            Err(error) => Err(self.site.explain("remove", &self.address(key), &error)),
         }
     }
 
@@ -270,7 +270,7 @@ impl S3Store {
                 let what = format!("can't restate {address}: no answer within 15 minutes");
                 StoreError::new(StoreErrorKind::Transient, what)
             })?
-            .map_err(|error| self.site.explain("restate", &address, error))?;
+            .map_err(|error| self.site.explain("restate", &address, &error))?;
         match copied.copy_object_result().and_then(|copy| copy.e_tag()) {
             Some(etag) => Ok(ETag::new(etag)),
             None => Ok(self
@@ -367,7 +367,7 @@ impl Store for S3Store {
                 chunks: self.chunks(key, there.body),
             })),
             Err(error) if is_absent(Refusal::of(&error)) => Ok(None),
-            Err(error) => Err(self.site.explain("read", &self.address(key), error)),
+            Err(error) => Err(self.site.explain("read", &self.address(key), &error)),
         }
     }
 

@@ -7,6 +7,7 @@ mod cli;
 mod loopback_origin;
 mod loopback_releases;
 mod loopback_s3;
+mod folder_store;
 mod s3_store;
 mod serve;
 mod store_contract;

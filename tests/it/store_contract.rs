@@ -198,11 +198,11 @@ impl Bench {
     }
 }
 
-fn key(text: &str) -> Key {
+pub(crate) fn key(text: &str) -> Key {
     text.parse().unwrap()
 }
 
-fn attributes() -> Attributes {
+pub(crate) fn attributes() -> Attributes {
     Attributes {
         content_type: "application/octet-stream".to_owned(),
         metadata: BTreeMap::new(),
@@ -214,7 +214,7 @@ fn etag_of(bytes: &[u8]) -> ETag {
 }
 
 /// Bytes in which no two blocks are alike.
-fn bytes(length: usize, seed: u64) -> Vec<u8> {
+pub(crate) fn bytes(length: usize, seed: u64) -> Vec<u8> {
     let mut state = seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1;
     let words = std::iter::repeat_with(|| {
         state ^= state << 13;

@@ -92,10 +92,11 @@ impl Etags {
         self.with(|state| {
             state.known.retain(|key, _| listed(key));
             let stale = state.lines.saturating_sub(state.known.len());
-            if stale > STALE_LINES && stale > state.known.len() {
-                if let Err(error) = state.rewrite(&self.path) {
-                    tracing::debug!(path = %self.path.display(), %error, "can't rewrite the MD5s");
-                }
+            if stale > STALE_LINES
+                && stale > state.known.len()
+                && let Err(error) = state.rewrite(&self.path)
+            {
+                tracing::debug!(path = %self.path.display(), %error, "can't rewrite the MD5s");
             }
         });
     }

@@ -147,14 +147,14 @@ impl Site {
         &self,
         action: &str,
         target: &str,
-        error: SdkError<E, HttpResponse>,
+        error: &SdkError<E, HttpResponse>,
     ) -> StoreError
     where
         E: ProvideErrorMetadata + Error + Send + Sync + 'static,
     {
-        match Refusal::of(&error) {
+        match Refusal::of(error) {
             Some(refusal) => self.explain_refusal(action, target, &refusal),
-            None => self.explain_failure(action, target, &error),
+            None => self.explain_failure(action, target, error),
         }
     }
 

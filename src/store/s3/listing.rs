@@ -23,7 +23,7 @@ impl S3Store {
             .send();
         let mut listing = Listing::default();
         while let Some(page) = pages.next().await {
-            let page = page.map_err(|e| self.site.explain("list", &self.place, e))?;
+            let page = page.map_err(|e| self.site.explain("list", &self.place, &e))?;
             listing.requests += 1;
             let encoded = page.encoding_type() == Some(&EncodingType::Url);
             for listed in page.contents() {

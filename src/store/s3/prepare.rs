@@ -1,13 +1,25 @@
 //! Finds out, before any byte moves, whether a bucket can hold a mirror.
 
+use std::error::Error;
+
+use aws_sdk_s3::error::{ProvideErrorMetadata, SdkError};
 use aws_sdk_s3::types::{
     BucketLocationConstraint, CreateBucketConfiguration, ObjectCannedAcl, ObjectOwnership,
+    ServerSideEncryptionConfiguration,
 };
+use aws_smithy_runtime_api::client::orchestrator::HttpResponse;
 
 use super::S3Store;
 use super::errors::{ACL_REFUSED, Refusal, SET_SSE_S3};
 use super::put::breaks_etags;
 use crate::store::{StoreError, StoreErrorKind};
+
+/// Refusals that only a new bucket can meet.
+const CODES_OF_CREATION: [&str; 3] = [
+    "BucketAlreadyExists",
+    "InvalidLocationConstraint",
+    "InvalidBucketName",
+];
 
 impl S3Store {
     pub(super) async fn find_bucket(&self, create: bool) -> Result<(), StoreError> {
@@ -33,17 +45,17 @@ impl S3Store {
             Err(error) => error,
         };
         let Some(mut refusal) = Refusal::of(&error) else {
-            return Err(self.site.explain("reach", &self.bucket_address(), error));
+            return Err(self.site.explain("reach", &self.bucket_address(), &error));
         };
-        match refusal.status {
-            404 => refusal.code = "NoSuchBucket".to_owned(),
-            301 => refusal.code = "PermanentRedirect".to_owned(),
-            _ if self.is_elsewhere(refusal.region.as_deref()) => {
-                refusal.code = "PermanentRedirect".to_owned();
-            }
-            // The answer to a HEAD has no body to say why. A listing is what will be needed anyway.
+        // The answer to a HEAD has no body to say why.
+        let code = match refusal.status {
+            404 => "NoSuchBucket",
+            301 => "PermanentRedirect",
+            _ if self.is_elsewhere(refusal.region.as_deref()) => "PermanentRedirect",
+            // A listing says more, and is what will be needed anyway.
             _ => return self.list_one().await,
-        }
+        };
+        code.clone_into(&mut refusal.code);
         Err(self
             .site
             .explain_refusal("use", &self.bucket_address(), &refusal))
@@ -80,28 +92,21 @@ impl S3Store {
             .await;
         match listed {
             Ok(_) => Ok(()),
-            Err(error) => Err(self.site.explain("use", &self.bucket_address(), error)),
+            Err(error) => Err(self.site.explain("use", &self.bucket_address(), &error)),
         }
     }
 
     async fn create_bucket(&self) -> Result<(), StoreError> {
-        let mut request = self.requests.create_bucket().bucket(&self.bucket);
-        // us-east-1 is where a bucket is without a constraint, and may not be named. Other servers know no AWS regions.
-        if self.site.endpoint.is_none() && self.site.region != "us-east-1" {
-            let place = BucketLocationConstraint::from(self.site.region.as_str());
-            request = request.create_bucket_configuration(
-                CreateBucketConfiguration::builder()
-                    .location_constraint(place)
-                    .build(),
-            );
+        // us-east-1 is where a bucket is without a constraint, and may not be named.
+        let named = self.site.region != "us-east-1";
+        let mut refused = self.try_to_create(named).await?;
+        if named && refused == "InvalidLocationConstraint" && self.site.endpoint.is_some() {
+            // Another server that knows no AWS regions.
+            refused = self.try_to_create(false).await?;
         }
-        let Err(error) = request.send().await else {
-            tracing::info!(bucket = self.bucket, "made the bucket");
-            return Ok(());
-        };
-        match Refusal::of(&error).map(|refusal| refusal.code).as_deref() {
-            Some("BucketAlreadyOwnedByYou") => Ok(()),
-            Some("BucketAlreadyExists") => Err(StoreError::new(
+        match refused.as_str() {
+            "" => Ok(()),
+            "BucketAlreadyExists" => Err(StoreError::new(
                 StoreErrorKind::Denied,
                 format!(
                     "can't make the bucket {}: somebody else has one of that name, and names are unique in a partition; take \
@@ -109,7 +114,32 @@ impl S3Store {
                     self.bucket
                 ),
             )),
-            _ => Err(self.site.explain("make", &self.bucket_address(), error)),
+            code => Err(StoreError::new(
+                StoreErrorKind::Permanent,
+                format!(
+                    "can't make the bucket {} in {}: {code}",
+                    self.bucket, self.site.region
+                ),
+            )),
+        }
+    }
+
+    /// The code with which the server refused; empty when the bucket is there now.
+    async fn try_to_create(&self, in_region: bool) -> Result<String, StoreError> {
+        let place = in_region.then(|| {
+            CreateBucketConfiguration::builder()
+                .location_constraint(BucketLocationConstraint::from(self.site.region.as_str()))
+                .build()
+        });
+        let request = self.requests.create_bucket().bucket(&self.bucket);
+        let Err(error) = request.set_create_bucket_configuration(place).send().await else {
+            tracing::info!(bucket = self.bucket, "made the bucket");
+            return Ok(String::new());
+        };
+        match Refusal::of(&error).map(|refusal| refusal.code) {
+            Some(code) if code == "BucketAlreadyOwnedByYou" => Ok(String::new()),
+            Some(code) if CODES_OF_CREATION.contains(&code.as_str()) => Ok(code),
+            _ => Err(self.site.explain("make", &self.bucket_address(), &error)),
         }
     }
 
@@ -123,11 +153,11 @@ impl S3Store {
             .await;
         let told = match answer {
             Ok(told) => told,
-            Err(error) => return self.unless_refused(error),
+            Err(error) => return self.unless_refused(&error),
         };
         let kms = told
             .server_side_encryption_configuration()
-            .map(|configuration| configuration.rules())
+            .map(ServerSideEncryptionConfiguration::rules)
             .unwrap_or_default()
             .iter()
             .filter_map(|rule| rule.apply_server_side_encryption_by_default())
@@ -161,7 +191,7 @@ impl S3Store {
             .await;
         let told = match answer {
             Ok(told) => told,
-            Err(error) => return self.unless_refused(error),
+            Err(error) => return self.unless_refused(&error),
         };
         let enforced = told.ownership_controls().is_some_and(|controls| {
             controls
@@ -179,17 +209,11 @@ impl S3Store {
     }
 
     /// A server that answers anything at all but what was asked does not tell, or may not: that is no reason to stop.
-    fn unless_refused<E>(
-        &self,
-        error: aws_sdk_s3::error::SdkError<
-            E,
-            aws_smithy_runtime_api::client::orchestrator::HttpResponse,
-        >,
-    ) -> Result<(), StoreError>
+    fn unless_refused<E>(&self, error: &SdkError<E, HttpResponse>) -> Result<(), StoreError>
     where
-        E: aws_sdk_s3::error::ProvideErrorMetadata + std::error::Error + Send + Sync + 'static,
+        E: ProvideErrorMetadata + Error + Send + Sync + 'static,
     {
-        match Refusal::of(&error) {
+        match Refusal::of(error) {
             Some(refusal) => {
                 tracing::debug!(
                     bucket = self.bucket,

@@ -125,7 +125,7 @@ impl S3Store {
             Some(failure) => self.spool_failed(key, failure).into(),
             None => Failed {
                 refusal: Refusal::of(&error),
-                error: self.site.explain("put", &self.address(key), error),
+                error: self.site.explain("put", &self.address(key), &error),
             },
         })
     }
