@@ -225,9 +225,9 @@ pub struct BucketPolicyArgs {
 #[command(next_help_heading = MIRRORED)]
 #[expect(clippy::struct_excessive_bools, reason = "each is a flag")]
 pub struct SelectionArgs {
-    /// The Kubernetes version: v1.34.8; stable or stable-1.34 for what is so named today
-    #[arg(long, value_name = "VERSION")]
-    pub kubernetes: Option<String>,
+    /// The Kubernetes version: v1.34.8; stable or stable-1.34 for what is so named today (repeatable)
+    #[arg(long, value_name = "VERSION", value_delimiter = ',')]
+    pub kubernetes: Vec<String>,
     /// The kops version: 1.36.2, or latest
     #[arg(long, value_name = "VERSION")]
     pub kops: Option<String>,
@@ -246,12 +246,27 @@ pub struct SelectionArgs {
     /// Take crictl, as spec.containerd.installCriCtl makes kops do
     #[arg(long)]
     pub install_crictl: bool,
+    /// Leave out the container runtime, as spec.containerd.skipInstall makes kops do
+    #[arg(long)]
+    pub skip_container_runtime: bool,
+    /// Take the CNI plugins that cilium needs in the chaining mode portmap
+    #[arg(long)]
+    pub cilium_portmap: bool,
+    /// Take what KOPS_BASE_URL makes kops ask for: its images as archives
+    #[arg(long)]
+    pub with_base_url: bool,
+    /// Take what a URL as Kubernetes version makes kops ask for: the control plane's images as archives
+    #[arg(long)]
+    pub with_kubernetes_url: bool,
     /// List container images too
     #[arg(long)]
     pub images: bool,
     /// Leave out kops and kubectl for people's machines
     #[arg(long)]
     pub no_clients: bool,
+    /// Leave out stable.txt and channels/stable
+    #[arg(long)]
+    pub no_pointers: bool,
     /// Take only keys that match this glob (repeatable)
     #[arg(long, value_name = "GLOB")]
     pub include: Vec<Glob>,
@@ -384,15 +399,24 @@ impl Command {
 
 impl SelectionArgs {
     fn say(&self, layer: &mut Layer) {
-        layer.set_some("kubernetes", self.kubernetes.as_deref());
+        say_list(layer, "kubernetes", &self.kubernetes);
         layer.set_some("kops", self.kops.as_deref());
         say_list(layer, "arch", &self.arch);
         layer.set_some("networking", self.networking.as_deref());
         layer.set_some("container_runtime", self.container_runtime.as_deref());
-        layer.set_some("install_nerdctl", self.install_nerdctl.then_some(true));
-        layer.set_some("install_crictl", self.install_crictl.then_some(true));
-        layer.set_some("images", self.images.then_some(true));
+        for (name, is_on) in [
+            ("install_nerdctl", self.install_nerdctl),
+            ("install_crictl", self.install_crictl),
+            ("skip_container_runtime", self.skip_container_runtime),
+            ("cilium_portmap", self.cilium_portmap),
+            ("with_base_url", self.with_base_url),
+            ("with_kubernetes_url", self.with_kubernetes_url),
+            ("images", self.images),
+        ] {
+            layer.set_some(name, is_on.then_some(true));
+        }
         layer.set_some("clients", self.no_clients.then_some(false));
+        layer.set_some("pointers", self.no_pointers.then_some(false));
         say_list(layer, "include", &self.include);
         say_list(layer, "exclude", &self.exclude);
         layer.set_some("layout", self.layout.map(Layout::name));
@@ -474,21 +498,24 @@ mod tests {
     #[test]
     fn every_flag_of_sync_reaches_its_setting() {
         let config = typed(
-            "sync --kubernetes v1.34.8 --kops 1.36.2 --arch arm64 --networking calico \
+            "sync --kubernetes v1.34.8,stable --kops 1.36.2 --arch arm64 --networking calico \
              --container-runtime docker --install-nerdctl --install-crictl --images --no-clients \
+             --skip-container-runtime --cilium-portmap --with-base-url --with-kubernetes-url --no-pointers \
              --include **/kubelet --include a/* --exclude **/*.xz --layout offline --catalogue c.toml \
              --to s3://mirror/x --to ./m --endpoint http://127.0.0.1:9000 --path-style=false \
              --region cn-north-1 --profile china --create-bucket --acl public-read \
              --publish single-part --connections 7 --limit 20mbit --spool /spool \
              --origin dl.k8s.io=http://127.0.0.1:1/a --origin dl.k8s.io=http://127.0.0.1:2",
         );
-        assert_eq!(config.kubernetes.as_deref(), Some("v1.34.8"));
+        assert_eq!(config.kubernetes, ["v1.34.8", "stable"]);
         assert_eq!(config.kops.as_deref(), Some("1.36.2"));
         assert_eq!(config.arch, [Arch::Arm64]);
         assert_eq!(config.networking.as_deref(), Some("calico"));
         assert_eq!(config.container_runtime.as_deref(), Some("docker"));
         assert!(config.install_nerdctl && config.install_crictl && config.images);
-        assert!(!config.clients);
+        assert!(config.skip_container_runtime && config.cilium_portmap);
+        assert!(config.with_base_url && config.with_kubernetes_url);
+        assert!(!config.clients && !config.pointers);
         let globs = |globs: &[Glob]| globs.iter().map(ToString::to_string).collect::<Vec<_>>();
         assert_eq!(globs(&config.include), ["**/kubelet", "a/*"]);
         assert_eq!(globs(&config.exclude), ["**/*.xz"]);

@@ -39,8 +39,8 @@ pub use units::{NotAQuantity, Rate, Size};
 pub struct Config {
     /// Where to mirror to: one crossing for all of them. Never empty.
     pub to: Vec<Target>,
-    /// `v1.34.8`, `stable`, `stable-1.34`.
-    pub kubernetes: Option<String>,
+    /// `v1.34.8`, `stable`, `stable-1.34`; several share one mirror.
+    pub kubernetes: Vec<String>,
     /// `1.36.2`, `latest`.
     pub kops: Option<String>,
     pub arch: Vec<Arch>,
@@ -48,9 +48,17 @@ pub struct Config {
     pub container_runtime: Option<String>,
     pub install_nerdctl: bool,
     pub install_crictl: bool,
+    pub skip_container_runtime: bool,
+    pub cilium_portmap: bool,
+    /// Also what KOPS_BASE_URL makes kops ask for.
+    pub with_base_url: bool,
+    /// Also what a URL as Kubernetes version makes kops ask for.
+    pub with_kubernetes_url: bool,
     pub images: bool,
     /// `kops` and `kubectl` for people's machines.
     pub clients: bool,
+    /// `stable.txt` and `channels/stable`.
+    pub pointers: bool,
     #[serde(deserialize_with = "globs")]
     pub include: Vec<Glob>,
     #[serde(deserialize_with = "globs")]
@@ -174,15 +182,20 @@ impl Default for Config {
     fn default() -> Self {
         Self {
             to: vec![Target::Folder(PathBuf::from("./mirror"))],
-            kubernetes: None,
+            kubernetes: Vec::new(),
             kops: None,
             arch: vec![Arch::Amd64, Arch::Arm64],
             networking: None,
             container_runtime: None,
             install_nerdctl: false,
             install_crictl: false,
+            skip_container_runtime: false,
+            cilium_portmap: false,
+            with_base_url: false,
+            with_kubernetes_url: false,
             images: false,
             clients: true,
+            pointers: true,
             include: Vec::new(),
             exclude: Vec::new(),
             layout: None,
@@ -465,7 +478,7 @@ mod tests {
 
     #[test]
     fn the_environment_goes_before_the_file() {
-        let file = "kops = \"1.1.1\"\nkubernetes = \"v1.1.1\"\n[fetch]\nconnections = 3\n";
+        let file = "kops = \"1.1.1\"\nkubernetes = [\"v1.1.1\"]\n[fetch]\nconnections = 3\n";
         let variables = [
             ("KOPS_MIRROR_KOPS", "1.2.2"),
             ("KOPS_MIRROR_FETCH_LIMIT", "20mbit"),
@@ -475,7 +488,7 @@ mod tests {
         ];
         let config = load(Some(file), &variables).unwrap();
         assert_eq!(config.kops.as_deref(), Some("1.2.2"));
-        assert_eq!(config.kubernetes.as_deref(), Some("v1.1.1"));
+        assert_eq!(config.kubernetes, ["v1.1.1"]);
         assert_eq!(config.fetch.connections.get(), 3);
         assert_eq!(config.fetch.limit.unwrap().bytes_per_second(), 2_500_000);
         assert_eq!(config.arch, [Arch::Arm64, Arch::Amd64]);

@@ -42,10 +42,7 @@ pub mod transfer;
 pub mod loopback;
 
 // Shell: may use everything above.
-<<<<<<< HEAD
-pub mod serve;
-=======
 pub mod cli;
 pub mod command;
->>>>>>> 43b18eb (Say what may be typed, and print completions and man pages from it)
+pub mod serve;
 pub mod terminal;

@@ -22,17 +22,22 @@ enum Form {
 
 /// Every setting that an environment variable can give: all but those of `origins`, which need more structure than a
 /// variable has.
-const SETTINGS: [(&str, Form); 32] = [
+const SETTINGS: [(&str, Form); 37] = [
     ("to", Form::List),
-    ("kubernetes", Form::Text),
+    ("kubernetes", Form::List),
     ("kops", Form::Text),
     ("arch", Form::List),
     ("networking", Form::Text),
     ("container_runtime", Form::Text),
     ("install_nerdctl", Form::Switch),
     ("install_crictl", Form::Switch),
+    ("skip_container_runtime", Form::Switch),
+    ("cilium_portmap", Form::Switch),
+    ("with_base_url", Form::Switch),
+    ("with_kubernetes_url", Form::Switch),
     ("images", Form::Switch),
     ("clients", Form::Switch),
+    ("pointers", Form::Switch),
     ("include", Form::List),
     ("exclude", Form::List),
     ("layout", Form::Text),
