@@ -1,6 +1,8 @@
 //! Decides what to do: what is wanted × what each target holds. Pure; a plan can be printed, saved and refused, and `sync`
 //! carries out nothing else.
 
+pub mod summary;
+
 use std::collections::{BTreeMap, BTreeSet};
 
 use serde::Serialize;

@@ -12,6 +12,7 @@ use tokio_util::sync::CancellationToken;
 use crate::asset::{Asset, Key, Role};
 use crate::events::{Event, told};
 use crate::index::{self, Entry, Index, Release};
+use crate::plan::summary::Summary;
 use crate::plan::{Action, Conflict, Held, Item, Plan};
 use crate::publish;
 use crate::report::{Kind, Outcome as Line, Report};
@@ -99,6 +100,13 @@ impl Prepared {
             seen,
             begun: Instant::now(),
         })
+    }
+}
+
+impl Prepared {
+    /// The plan as it is shown. `places` are the targets in a user's words.
+    pub fn summary(&self, places: &[String]) -> Summary {
+        Summary::new(&self.plan, &self.refused, places)
     }
 }
 
