@@ -13,8 +13,10 @@
 // Words: plain data.
 pub mod asset;
 pub mod digest;
+pub mod layout;
 
 // Decisions: pure, no clock, no I/O.
+pub mod catalogue;
 pub mod retry;
 
 // Stages: one verb or one end of the wire each.
