@@ -78,11 +78,18 @@ impl fmt::Display for Finding {
         match self {
             Self::Missing => f.write_str("it is missing"),
             Self::NotSinglePart { etag } => write!(f, "its ETag '{etag}' is not an MD5"),
-            Self::Changed { expected, etag, expected_length, length } => write!(
+            Self::Changed {
+                expected,
+                etag,
+                expected_length,
+                length,
+            } => write!(
                 f,
                 "it is another content: {length} bytes with ETag {etag} where {expected_length} bytes with {expected} were stored"
             ),
-            Self::Rotten { expected, got } => write!(f, "its bytes have {got} where {expected} was stored"),
+            Self::Rotten { expected, got } => {
+                write!(f, "its bytes have {got} where {expected} was stored")
+            }
             Self::Unreadable { why } => write!(f, "it can't be read: {why}"),
         }
     }
@@ -99,15 +106,30 @@ impl fmt::Display for Audit {
             writeln!(f, "             {release}")?;
         }
         let how = if self.deep { "read" } else { "listed" };
-        writeln!(f, "Checked      {} objects {how}, {}", self.objects, indicatif::BinaryBytes(self.bytes))?;
+        writeln!(
+            f,
+            "Checked      {} objects {how}, {}",
+            self.objects,
+            indicatif::BinaryBytes(self.bytes)
+        )?;
         writeln!(f, "Requests     {}", self.requests)?;
         if self.unindexed > 0 {
-            writeln!(f, "Not indexed  {} objects that no release names, left alone", self.unindexed)?;
+            writeln!(
+                f,
+                "Not indexed  {} objects that no release names, left alone",
+                self.unindexed
+            )?;
         }
         match self.findings.len() {
-            0 if self.releases.is_empty() => writeln!(f, "No release is marked as ready here: nothing could be checked."),
+            0 if self.releases.is_empty() => writeln!(
+                f,
+                "No release is marked as ready here: nothing could be checked."
+            ),
             0 => writeln!(f, "All is right."),
-            wrong => writeln!(f, "Wrong        {wrong}; 'kops-mirror repair' brings them back"),
+            wrong => writeln!(
+                f,
+                "Wrong        {wrong}; 'kops-mirror repair' brings them back"
+            ),
         }
     }
 }

@@ -12,9 +12,9 @@ use url::Url;
 
 use crate::asset::Arch;
 use crate::config::{
-    self, Acl, BadOrigin, Config, ConfigError, Environment, Host, Layer, Layout, Publish, Rate,
-    Target,
+    self, Acl, BadOrigin, Config, ConfigError, Environment, Host, Layer, Publish, Rate, Target,
 };
+use crate::layout::Layout;
 use crate::terminal::Showing;
 
 const MIRRORED: &str = "What is mirrored";

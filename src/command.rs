@@ -15,6 +15,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
+use crate::asset::Asset;
 use crate::audit::{self, Audit};
 use crate::catalogue::listing::Listing;
 use crate::cli::{
@@ -73,7 +74,10 @@ async fn run_with(
 
 fn stop_on_signal(stop: CancellationToken) -> anyhow::Result<impl Future<Output = ()>> {
     let listen = |kind| signal(kind).context("can't listen to signals");
-    let (mut interrupt, mut terminate) = (listen(SignalKind::interrupt())?, listen(SignalKind::terminate())?);
+    let (mut interrupt, mut terminate) = (
+        listen(SignalKind::interrupt())?,
+        listen(SignalKind::terminate())?,
+    );
     Ok(async move {
         tokio::select! {
             _ = interrupt.recv() => {}
@@ -92,7 +96,9 @@ async fn sync(
     screen: &Screen,
 ) -> anyhow::Result<Exit> {
     let run = prepare(args, config, observer, stop, config.s3.create_bucket).await?;
-    let Some((mirror, prepared)) = run else { return Ok(Exit::Interrupted) };
+    let Some((mirror, prepared)) = run else {
+        return Ok(Exit::Interrupted);
+    };
     let report = sync::carry_out(&mirror, prepared, stop).await;
     close(&report, output, config, mirror, screen)
 }
@@ -116,7 +122,7 @@ async fn prepare(
             target.prepare(create).await?;
         }
         let mirror = parts::mirror(config, targets, Arc::clone(&observer), stop).await?;
-        match sync::prepare(&mirror, vec![selected.wanted], stop).await {
+        match sync::prepare(&mirror, selected.releases, stop).await {
             Ok(prepared) => Ok(Some((mirror, prepared))),
             Err(SyncError::Interrupted) => Ok(None),
             Err(error) => Err(anyhow::Error::from(error)),
@@ -151,23 +157,51 @@ async fn plan(
     let Some((mirror, prepared)) = prepare(args, config, observer, stop, false).await? else {
         return Ok(Exit::Interrupted);
     };
-    let places: Vec<String> = mirror.targets.iter().map(|target| target.place().to_owned()).collect();
+    let places: Vec<String> = mirror
+        .targets
+        .iter()
+        .map(|target| target.place().to_owned())
+        .collect();
     drop(mirror);
     let summary = prepared.summary(&places);
     match output {
         Output::Table => say(&summary.to_string())?,
         _ => document(&summary, output)?,
     }
-    Ok(if prepared.refused.is_empty() { Exit::Done } else { Exit::SomeFailed })
+    Ok(if prepared.refused.is_empty() {
+        Exit::Done
+    } else {
+        Exit::SomeFailed
+    })
 }
 
-fn assets(args: &AssetsArgs, output: Output, config: &Config, observer: &dyn Observer) -> anyhow::Result<Exit> {
+fn assets(
+    args: &AssetsArgs,
+    output: Output,
+    config: &Config,
+    observer: &dyn Observer,
+) -> anyhow::Result<Exit> {
     let selected = select::offline(config, args.selection.assets.as_deref(), observer)?;
-    let images = match &selected.selection {
-        Some(selection) if config.images => select::catalogue(config)?.images(selection)?,
-        _ => Vec::new(),
-    };
-    let listing = Listing::new(&selected.wanted.assets, &images, args.base_url.as_ref());
+    let mut assets: Vec<Asset> = Vec::new();
+    for asset in selected
+        .releases
+        .into_iter()
+        .flat_map(|release| release.assets)
+    {
+        if !assets.iter().any(|other| other.key == asset.key) {
+            assets.push(asset);
+        }
+    }
+    let mut images = Vec::new();
+    if config.images {
+        let catalogue = select::catalogue(config)?;
+        for selection in &selected.selections {
+            images.extend(catalogue.images(selection)?);
+        }
+        images.sort();
+        images.dedup();
+    }
+    let listing = Listing::new(&assets, &images, args.base_url.as_ref());
     match output {
         Output::Table => say(&listing.table())?,
         Output::Json => say(&format!("{}\n", listing.json()))?,
@@ -183,10 +217,16 @@ async fn verify(args: &VerifyArgs, output: Output, config: &Config) -> anyhow::R
         audits.push(audit::audit(target.as_ref(), args.deep).await?);
     }
     match output {
-        Output::Table => audits.iter().try_for_each(|audit| say(&audit.to_string()))?,
+        Output::Table => audits
+            .iter()
+            .try_for_each(|audit| say(&audit.to_string()))?,
         _ => document(&audits, output)?,
     }
-    Ok(if audits.iter().all(Audit::is_clean) { Exit::Done } else { Exit::SomeFailed })
+    Ok(if audits.iter().all(Audit::is_clean) {
+        Exit::Done
+    } else {
+        Exit::SomeFailed
+    })
 }
 
 async fn repair(
@@ -207,17 +247,25 @@ async fn repair(
         let mirror = parts::mirror(config, targets, observer, stop).await?;
         anyhow::Ok((mirror, audits))
     });
-    let Some(audited) = audited.await else { return Ok(Exit::Interrupted) };
+    let Some(audited) = audited.await else {
+        return Ok(Exit::Interrupted);
+    };
     let (mirror, audits) = audited?;
     let report = audit::repair(&mirror, audits, stop).await?;
     close(&report, output, config, mirror, screen)
 }
 
 async fn serve(args: &ServeArgs, stop: CancellationToken) -> anyhow::Result<Exit> {
-    let listener =
-        TcpListener::bind(args.listen).await.with_context(|| format!("can't listen on {}", args.listen))?;
-    let address = listener.local_addr().context("the listening socket has no address")?;
-    say(&format!("serving {} at http://{address}/\n", args.dir.display()))?;
+    let listener = TcpListener::bind(args.listen)
+        .await
+        .with_context(|| format!("can't listen on {}", args.listen))?;
+    let address = listener
+        .local_addr()
+        .context("the listening socket has no address")?;
+    say(&format!(
+        "serving {} at http://{address}/\n",
+        args.dir.display()
+    ))?;
     serve::run(&args.dir, listener, stop).await?;
     Ok(Exit::Done)
 }
@@ -237,7 +285,10 @@ fn document(result: &impl Serialize, output: Output) -> anyhow::Result<()> {
 
 fn say(text: &str) -> anyhow::Result<()> {
     let mut stdout = io::stdout().lock();
-    match stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()) {
+    match stdout
+        .write_all(text.as_bytes())
+        .and_then(|()| stdout.flush())
+    {
         // Whoever read it has read enough.
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
         ended => ended.context("can't print the result"),
@@ -248,12 +299,16 @@ fn completions(shell: clap_complete::Shell) -> anyhow::Result<Exit> {
     // Into memory first: the generator panics when its output is closed early (`| head`).
     let mut script = Vec::new();
     clap_complete::generate(shell, &mut Cli::command(), "kops-mirror", &mut script);
-    io::stdout().write_all(&script).context("can't print the completions")?;
+    io::stdout()
+        .write_all(&script)
+        .context("can't print the completions")?;
     Ok(Exit::Done)
 }
 
 fn man(page: &mut impl Write) -> anyhow::Result<Exit> {
-    clap_mangen::Man::new(Cli::command()).render(page).context("can't print the manual")?;
+    clap_mangen::Man::new(Cli::command())
+        .render(page)
+        .context("can't print the manual")?;
     Ok(Exit::Done)
 }
 

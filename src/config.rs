@@ -22,6 +22,7 @@ use url::Url;
 
 use crate::asset::Arch;
 use crate::digest::{Algorithm, Digest};
+use crate::layout::Layout;
 use crate::retry;
 
 pub use layers::{Environment, Layer, variable};
@@ -80,15 +81,6 @@ pub struct Config {
     /// Where this user's caches are, as far as the environment says.
     #[serde(skip)]
     cache_home: Option<PathBuf>,
-}
-
-/// How keys are formed: see design.md's two layouts.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Layout {
-    /// The canonical URL's path: kops 1.9 and later, `spec.assets.fileRepository`.
-    FileRepository,
-    /// `kubernetes/…` and `kops/VERSION/…`: kops up to 1.8, by KOPS_BASE_URL and CNI_VERSION_URL.
-    Offline,
 }
 
 /// How objects get to a bucket.
@@ -385,12 +377,6 @@ macro_rules! named {
 }
 
 named!(
-    Layout,
-    "layout",
-    FileRepository = "file-repository",
-    Offline = "offline"
-);
-named!(
     Publish,
     "way to publish",
     Auto = "auto",
@@ -405,14 +391,6 @@ named!(
     BucketOwnerRead = "bucket-owner-read",
     BucketOwnerFullControl = "bucket-owner-full-control"
 );
-
-impl FromStr for Layout {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        Self::of_name(text).ok_or_else(|| Self::unknown(text))
-    }
-}
 
 impl FromStr for Acl {
     type Err = String;

@@ -15,21 +15,23 @@ pub mod asset;
 pub mod config;
 pub mod digest;
 pub mod events;
+pub mod layout;
 pub mod report;
 
 // Decisions: pure, no clock, no I/O.
+pub mod catalogue;
 pub mod index;
 pub mod plan;
 pub mod retry;
 
 // Stages: one verb or one end of the wire each.
-pub mod catalogue;
 pub mod fetch;
 pub mod limits;
 pub mod origin;
 pub mod publish;
 pub mod spool;
 pub mod store;
+pub mod upstream;
 pub mod verify;
 pub mod vouch;
 

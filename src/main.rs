@@ -16,7 +16,7 @@ fn main() -> ExitCode {
     let cli = Cli::parse();
     let screen = Screen::standard_error();
     log_to(&screen, cli.everywhere.verbose);
-    match command::run(cli, &screen) {
+    match command::run(&cli, &screen) {
         Ok(exit) => exit.into(),
         Err(error) => {
             eprintln!("error: {}", told(error.as_ref()));

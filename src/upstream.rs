@@ -22,23 +22,35 @@ const ANSWER_MAX_BYTES: u64 = 4 << 20;
 pub enum UpstreamError {
     #[error(transparent)]
     Version(#[from] BadVersion),
-    #[error("can't find out which {product} version '{name}' is today: {why}; name the version itself")]
-    Unknown { product: &'static str, name: String, why: String },
+    #[error(
+        "can't find out which {product} version '{name}' is today: {why}; name the version itself"
+    )]
+    Unknown {
+        product: &'static str,
+        name: String,
+        why: String,
+    },
 }
 
 /// A Kubernetes version, or the one that a channel names today: `stable`, `latest`, `stable-1.34`, `latest-1.34`.
 pub async fn kubernetes(name: &str, hearing: &Hearing<'_>) -> Result<Version, UpstreamError> {
     let is_channel = ["stable", "latest"].iter().any(|channel| {
-        name.strip_prefix(channel).is_some_and(|rest| rest.is_empty() || rest.starts_with('-'))
+        name.strip_prefix(channel)
+            .is_some_and(|rest| rest.is_empty() || rest.starts_with('-'))
     });
     if !is_channel {
         return Ok(version::kubernetes(name)?);
     }
-    let unknown = |why: String| UpstreamError::Unknown { product: "Kubernetes", name: name.to_owned(), why };
+    let unknown = |why: String| UpstreamError::Unknown {
+        product: "Kubernetes",
+        name: name.to_owned(),
+        why,
+    };
     let url = format!("{KUBERNETES_CHANNELS}{name}.txt");
     let url = Url::parse(&url).map_err(|error| unknown(told(&error)))?;
     let answer = read(&url, hearing).await.map_err(unknown)?;
-    version::kubernetes(answer.trim()).map_err(|error| unknown(format!("{} says: {error}", Shown(&url))))
+    version::kubernetes(answer.trim())
+        .map_err(|error| unknown(format!("{} says: {error}", Shown(&url))))
 }
 
 /// A kops version, or the newest release: `latest`, `stable`.
@@ -50,17 +62,29 @@ pub async fn kops(name: &str, hearing: &Hearing<'_>) -> Result<Version, Upstream
     if !matches!(name, "latest" | "stable") {
         return Ok(version::kops(name)?);
     }
-    let unknown = |why: String| UpstreamError::Unknown { product: "kops", name: name.to_owned(), why };
+    let unknown = |why: String| UpstreamError::Unknown {
+        product: "kops",
+        name: name.to_owned(),
+        why,
+    };
     let url = Url::parse(KOPS_LATEST).map_err(|error| unknown(told(&error)))?;
     let answer = read(&url, hearing).await.map_err(unknown)?;
-    let release: Release = serde_json::from_str(&answer)
-        .map_err(|error| unknown(format!("{} says nothing of a release: {error}", Shown(&url))))?;
-    version::kops(&release.tag_name).map_err(|error| unknown(format!("{} says: {error}", Shown(&url))))
+    let release: Release = serde_json::from_str(&answer).map_err(|error| {
+        unknown(format!(
+            "{} says nothing of a release: {error}",
+            Shown(&url)
+        ))
+    })?;
+    version::kops(&release.tag_name)
+        .map_err(|error| unknown(format!("{} says: {error}", Shown(&url))))
 }
 
 async fn read(url: &Url, hearing: &Hearing<'_>) -> Result<String, String> {
     let sources = hearing.sources_of_url(url);
-    let (content, source) =
-        hearing.read_patiently(&sources, ANSWER_MAX_BYTES).await.map_err(|error| told(&error))?;
-    String::from_utf8(content.into()).map_err(|_| format!("{source} answers with something that is no text"))
+    let (content, source) = hearing
+        .read_patiently(&sources, ANSWER_MAX_BYTES)
+        .await
+        .map_err(|error| told(&error))?;
+    String::from_utf8(content.into())
+        .map_err(|_| format!("{source} answers with something that is no text"))
 }

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
 
-use crate::config::{Config, Target};
+use crate::config::{Config, Rate, Target};
 use crate::events::{Event, Observer};
 use crate::limits::Limits;
 use crate::origin::{HostSettings, OriginSettings, Origins};
@@ -25,7 +25,9 @@ pub(super) async fn targets(config: &Config) -> anyhow::Result<Vec<Arc<dyn Store
     for target in &config.to {
         targets.push(match target {
             Target::Folder(path) => Arc::new(FolderStore::new(path)),
-            Target::Bucket { bucket, prefix } => Arc::new(S3Store::connect(s3_options(config, bucket, prefix)).await?),
+            Target::Bucket { bucket, prefix } => {
+                Arc::new(S3Store::connect(s3_options(config, bucket, prefix)).await?)
+            }
         });
     }
     Ok(targets)
@@ -36,7 +38,8 @@ fn s3_options(config: &Config, bucket: &str, prefix: &str) -> S3Options {
     S3Options {
         region: s3.region.clone(),
         endpoint: s3.endpoint.clone(),
-        path_style: Some(s3.is_path_style()).filter(|_| s3.path_style.is_some() || s3.endpoint.is_some()),
+        path_style: Some(s3.is_path_style())
+            .filter(|_| s3.path_style.is_some() || s3.endpoint.is_some()),
         profile: s3.profile.clone(),
         acl: s3.acl.map(|acl| acl.name().to_owned()),
         ..S3Options::new(bucket, prefix)
@@ -47,7 +50,11 @@ fn s3_options(config: &Config, bucket: &str, prefix: &str) -> S3Options {
 pub(super) fn origins(config: &Config) -> anyhow::Result<Origins> {
     let mut hosts = BTreeMap::new();
     for (host, origin) in &config.origins {
-        let headers = origin.headers.iter().map(|(name, value)| (name.clone(), value.clone())).collect();
+        let headers = origin
+            .headers
+            .iter()
+            .map(|(name, value)| (name.clone(), value.clone()))
+            .collect();
         let settings = HostSettings {
             sources: origin.sources.clone(),
             proxy: origin.proxy.as_ref().map(|proxy| proxy.url().clone()),
@@ -68,7 +75,10 @@ pub(super) fn origins(config: &Config) -> anyhow::Result<Origins> {
 
 /// The limits on fetching.
 pub(super) fn limits(config: &Config) -> Limits {
-    Limits::new(config.fetch.connections.get(), config.fetch.limit.map(|rate| rate.bytes_per_second()))
+    Limits::new(
+        config.fetch.connections.get(),
+        config.fetch.limit.map(Rate::bytes_per_second),
+    )
 }
 
 /// Everything that a run works with. Waits for a run that has the same spool.
@@ -90,7 +100,11 @@ pub(super) async fn mirror(
     }))
 }
 
-async fn spools(config: &Config, observer: &dyn Observer, stop: &CancellationToken) -> anyhow::Result<SpoolFolder> {
+async fn spools(
+    config: &Config,
+    observer: &dyn Observer,
+    stop: &CancellationToken,
+) -> anyhow::Result<SpoolFolder> {
     let path = config.spool_folder()?;
     let mut told = false;
     loop {
@@ -99,10 +113,14 @@ async fn spools(config: &Config, observer: &dyn Observer, stop: &CancellationTok
             opened => return Ok(opened?),
         }
         if !told {
-            let what = format!("another run on the same target (its spool is {}) to end", path.display());
+            let what = format!(
+                "another run on the same target (its spool is {}) to end",
+                path.display()
+            );
             observer.event(&Event::Waiting { what });
             told = true;
         }
-        stop.run_until_cancelled(tokio::time::sleep(LOOK_AGAIN)).await;
+        stop.run_until_cancelled(tokio::time::sleep(LOOK_AGAIN))
+            .await;
     }
 }

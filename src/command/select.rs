@@ -17,23 +17,28 @@ use crate::sync::Wanted;
 use crate::upstream;
 use crate::vouch::Hearing;
 
-/// The files of one release, and the versions that it is made of.
+/// The files that are wanted, and the selections that they follow from: none for a list.
 #[derive(Debug)]
 pub(super) struct Selected {
-    pub(super) wanted: Wanted,
-    /// None for a list.
-    pub(super) selection: Option<Selection>,
-    pub(super) layout: Layout,
+    pub(super) releases: Vec<Wanted>,
+    pub(super) selections: Vec<Selection>,
 }
 
 /// What to select without asking anybody: names that move are refused.
-pub(super) fn offline(config: &Config, list: Option<&Path>, observer: &dyn Observer) -> anyhow::Result<Selected> {
+pub(super) fn offline(
+    config: &Config,
+    list: Option<&Path>,
+    observer: &dyn Observer,
+) -> anyhow::Result<Selected> {
     if let Some(list) = list {
         return of_list(config, list);
     }
-    let (kops, kubernetes) = names(config)?;
-    let versions = (version::kops(kops)?, version::kubernetes(kubernetes)?);
-    of_versions(config, versions, observer)
+    let (kops, names) = names(config)?;
+    let kubernetes = names
+        .iter()
+        .map(|name| version::kubernetes(name))
+        .collect::<Result<_, _>>()?;
+    of_versions(config, &version::kops(kops)?, kubernetes, observer)
 }
 
 /// What to select, once it is known what `stable` and `latest` are today.
@@ -46,20 +51,26 @@ pub(super) async fn online(
     if let Some(list) = list {
         return of_list(config, list);
     }
-    let (kops, kubernetes) = names(config)?;
-    let versions = (upstream::kops(kops, hearing).await?, upstream::kubernetes(kubernetes, hearing).await?);
-    of_versions(config, versions, observer)
+    let (kops, names) = names(config)?;
+    let kops = upstream::kops(kops, hearing).await?;
+    let mut kubernetes = Vec::new();
+    for name in names {
+        kubernetes.push(upstream::kubernetes(name, hearing).await?);
+    }
+    of_versions(config, &kops, kubernetes, observer)
 }
 
-fn names(config: &Config) -> anyhow::Result<(&str, &str)> {
-    match (&config.kops, &config.kubernetes) {
-        (Some(kops), Some(kubernetes)) => Ok((kops, kubernetes)),
-        (None, Some(_)) => bail!("which kops? Give --kops VERSION, 1.36.2 say, or --kops latest"),
-        (Some(_), None) => bail!("which Kubernetes? Give --kubernetes VERSION, v1.34.8 say, or --kubernetes stable"),
-        (None, None) => bail!(
+fn names(config: &Config) -> anyhow::Result<(&str, &[String])> {
+    match (&config.kops, config.kubernetes.as_slice()) {
+        (None, []) => bail!(
             "which release? Give --kubernetes VERSION and --kops VERSION, v1.34.8 and 1.36.2 say, or --assets FILE with the \
              output of 'kops get assets -o json'"
         ),
+        (None, _) => bail!("which kops? Give --kops VERSION, 1.36.2 say, or --kops latest"),
+        (_, []) => bail!(
+            "which Kubernetes? Give --kubernetes VERSION, v1.34.8 say, or --kubernetes stable"
+        ),
+        (Some(kops), kubernetes) => Ok((kops, kubernetes)),
     }
 }
 
@@ -68,52 +79,96 @@ pub(super) fn catalogue(config: &Config) -> anyhow::Result<Catalogue> {
     let Some(path) = &config.catalogue else {
         return Ok(Catalogue::builtin());
     };
-    let text = std::fs::read_to_string(path).with_context(|| format!("can't read the catalogue {}", path.display()))?;
+    let text = std::fs::read_to_string(path)
+        .with_context(|| format!("can't read the catalogue {}", path.display()))?;
     Catalogue::parse(&text).with_context(|| format!("the catalogue {}", path.display()))
 }
 
+/// One release for each Kubernetes version, under the same kops.
 fn of_versions(
     config: &Config,
-    (kops, kubernetes): (Version, Version),
+    kops: &Version,
+    mut kubernetes: Vec<Version>,
     observer: &dyn Observer,
 ) -> anyhow::Result<Selected> {
     let catalogue = catalogue(config)?;
-    let mut options = Vec::new();
-    options.extend(config.install_nerdctl.then_some(ClusterOption::InstallNerdctl));
-    options.extend(config.install_crictl.then_some(ClusterOption::InstallCrictl));
-    let selection = Selection {
+    kubernetes.sort();
+    kubernetes.dedup();
+    let mut selected = Selected {
+        releases: Vec::new(),
+        selections: Vec::new(),
+    };
+    for kubernetes in kubernetes {
+        let selection = selection(config, kops, &kubernetes)?;
+        let found = catalogue.assets(&selection)?;
+        for warning in &found.warnings {
+            observer.event(&Event::Warned {
+                what: warning.to_string(),
+            });
+        }
+        let usual = catalogue.layout(kops) == found.layout;
+        let suffix = if usual {
+            String::new()
+        } else {
+            format!("_{}", found.layout)
+        };
+        let release = Release {
+            name: format!("kops-{kops}_kubernetes-{kubernetes}{suffix}"),
+            kubernetes: Some(kubernetes.to_string()),
+            kops: Some(kops.to_string()),
+            arch: config.arch.clone(),
+            networking: config.networking.iter().cloned().collect(),
+            layout: Some(found.layout.to_string()),
+        };
+        selected.releases.push(Wanted {
+            release,
+            assets: matching(found.assets, config)?,
+        });
+        selected.selections.push(selection);
+    }
+    Ok(selected)
+}
+
+fn selection(config: &Config, kops: &Version, kubernetes: &Version) -> anyhow::Result<Selection> {
+    let options = [
+        (config.install_nerdctl, ClusterOption::InstallNerdctl),
+        (config.install_crictl, ClusterOption::InstallCrictl),
+        (config.skip_container_runtime, ClusterOption::SkipRuntime),
+        (config.cilium_portmap, ClusterOption::CiliumPortmap),
+    ];
+    Ok(Selection {
         archs: config.arch.clone(),
         networking: config.networking.clone(),
-        runtime: config.container_runtime.as_deref().map(str::parse).transpose().map_err(anyhow::Error::msg)?,
-        options,
+        runtime: config
+            .container_runtime
+            .as_deref()
+            .map(str::parse)
+            .transpose()
+            .map_err(anyhow::Error::msg)?,
+        options: options
+            .into_iter()
+            .filter_map(|(is_set, option)| is_set.then_some(option))
+            .collect(),
         clients: config.clients,
+        pointers: config.pointers,
+        kubernetes_url: config.with_kubernetes_url,
+        base_url: config.with_base_url,
         layout: config.layout,
         ..Selection::new(kops.clone(), vec![kubernetes.clone()])
-    };
-    let found = catalogue.assets(&selection)?;
-    for warning in &found.warnings {
-        observer.event(&Event::Warned { what: warning.to_string() });
-    }
-    let usual = catalogue.layout(&kops) == found.layout;
-    let suffix = if usual { String::new() } else { format!("_{}", found.layout) };
-    let release = Release {
-        name: format!("kops-{kops}_kubernetes-{kubernetes}{suffix}"),
-        kubernetes: Some(kubernetes.to_string()),
-        kops: Some(kops.to_string()),
-        arch: config.arch.clone(),
-        networking: config.networking.iter().cloned().collect(),
-        layout: Some(found.layout.to_string()),
-    };
-    let assets = matching(found.assets, config)?;
-    Ok(Selected { wanted: Wanted { release, assets }, selection: Some(selection), layout: found.layout })
+    })
 }
 
 fn of_list(config: &Config, path: &Path) -> anyhow::Result<Selected> {
-    let text = std::fs::read_to_string(path).with_context(|| format!("can't read the list {}", path.display()))?;
+    let text = std::fs::read_to_string(path)
+        .with_context(|| format!("can't read the list {}", path.display()))?;
     let layout = config.layout.unwrap_or(Layout::FileRepository);
-    let assets = listing::from_listing(&text, layout).with_context(|| format!("the list {}", path.display()))?;
+    let assets = listing::from_listing(&text, layout)
+        .with_context(|| format!("the list {}", path.display()))?;
     // The same list is the same release, whatever its file is called and however it is written.
-    let urls: Vec<&str> = assets.iter().map(|asset| asset.canonical.as_str()).collect();
+    let urls: Vec<&str> = assets
+        .iter()
+        .map(|asset| asset.canonical.as_str())
+        .collect();
     let digest = Digest::of(Algorithm::Sha256, urls.join("\n").as_bytes()).hex();
     let release = Release {
         name: format!("assets-{}", &digest[..12]),
@@ -122,7 +177,10 @@ fn of_list(config: &Config, path: &Path) -> anyhow::Result<Selected> {
         ..Release::default()
     };
     let assets = matching(assets, config)?;
-    Ok(Selected { wanted: Wanted { release, assets }, selection: None, layout })
+    Ok(Selected {
+        releases: vec![Wanted { release, assets }],
+        selections: Vec::new(),
+    })
 }
 
 /// What `--include` and `--exclude` leave.
@@ -134,7 +192,9 @@ fn matching(assets: Vec<Asset>, config: &Config) -> anyhow::Result<Vec<Asset>> {
     };
     let taken: Vec<Asset> = assets.into_iter().filter(takes).collect();
     if taken.is_empty() {
-        bail!("--include and --exclude leave no file; see 'kops-mirror assets' for the keys that they are compared with");
+        bail!(
+            "--include and --exclude leave no file; see 'kops-mirror assets' for the keys that they are compared with"
+        );
     }
     Ok(taken)
 }
@@ -144,5 +204,6 @@ fn globs(globs: &[Glob]) -> anyhow::Result<GlobSet> {
     for glob in globs {
         set.add(glob.clone());
     }
-    set.build().map_err(|error| anyhow::anyhow!("the globs can't be used: {}", told(&error)))
+    set.build()
+        .map_err(|error| anyhow::anyhow!("the globs can't be used: {}", told(&error)))
 }

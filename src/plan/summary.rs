@@ -55,7 +55,10 @@ pub struct Refused {
 
 impl Summary {
     pub fn new(plan: &Plan, refused: &[(Asset, String)], targets: &[String]) -> Self {
-        let mut totals = Totals { refused: refused.len(), ..Totals::default() };
+        let mut totals = Totals {
+            refused: refused.len(),
+            ..Totals::default()
+        };
         for item in plan.all() {
             totals.count(item);
         }
@@ -67,7 +70,13 @@ impl Summary {
             targets: targets.to_vec(),
             totals,
             files: busy.map(line).collect(),
-            refused: refused.iter().map(|(asset, why)| Refused { key: asset.key.clone(), why: why.clone() }).collect(),
+            refused: refused
+                .iter()
+                .map(|(asset, why)| Refused {
+                    key: asset.key.clone(),
+                    why: why.clone(),
+                })
+                .collect(),
         }
     }
 }
@@ -89,7 +98,11 @@ impl Totals {
             self.skip += 1;
         }
         let of_file = item.wanted.asset.sidecars.len();
-        self.requests += item.actions.iter().map(|action| requests(action, of_file)).sum::<usize>();
+        self.requests += item
+            .actions
+            .iter()
+            .map(|action| requests(action, of_file))
+            .sum::<usize>();
     }
 }
 
@@ -130,14 +143,27 @@ impl fmt::Display for Summary {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for line in &self.files {
             for (action, target) in line.actions.iter().zip(&self.targets) {
-                let place = if self.targets.len() > 1 { format!("  [{target}]") } else { String::new() };
+                let place = if self.targets.len() > 1 {
+                    format!("  [{target}]")
+                } else {
+                    String::new()
+                };
                 writeln!(f, "{action}  {}{place}", line.key)?;
             }
         }
         for refused in &self.refused {
             writeln!(f, "refused   {}: {}", refused.key, refused.why)?;
         }
-        let Totals { transfer, inspect, sidecars, skip, refused, bytes_known, lengths_unknown, requests } = &self.totals;
+        let Totals {
+            transfer,
+            inspect,
+            sidecars,
+            skip,
+            refused,
+            bytes_known,
+            lengths_unknown,
+            requests,
+        } = &self.totals;
         let bytes = indicatif::BinaryBytes(*bytes_known);
         let unknown = match lengths_unknown {
             0 => String::new(),
