@@ -4,10 +4,10 @@
 #![allow(clippy::single_range_in_vec_init)]
 
 mod cli;
+mod folder_store;
 mod loopback_origin;
 mod loopback_releases;
 mod loopback_s3;
-mod folder_store;
 mod s3_store;
 mod serve;
 mod store_contract;
