@@ -1,6 +1,7 @@
 //! Carries out one subcommand each: settings to parts, parts to stages, and what came of it to an exit code.
 
 mod parts;
+mod policy;
 mod select;
 
 use std::io::{self, Write};
@@ -18,9 +19,7 @@ use tokio_util::sync::CancellationToken;
 use crate::asset::Asset;
 use crate::audit::{self, Audit};
 use crate::catalogue::listing::Listing;
-use crate::cli::{
-    AssetsArgs, BucketPolicyArgs, Cli, Command, Output, RepairArgs, ServeArgs, SyncArgs, VerifyArgs,
-};
+use crate::cli::{AssetsArgs, Cli, Command, Output, RepairArgs, ServeArgs, SyncArgs, VerifyArgs};
 use crate::config::{Config, Environment};
 use crate::events::Observer;
 use crate::report::{Exit, Report};
@@ -67,7 +66,7 @@ async fn run_with(
         Command::Verify(args) => verify(args, output, config).await,
         Command::Repair(args) => repair(args, output, config, observer, &stop, screen).await,
         Command::Serve(args) => serve(args, stop).await,
-        Command::BucketPolicy(args) => bucket_policy(args, config),
+        Command::BucketPolicy(args) => policy::policy(args, config),
         _ => bail!("not yet"),
     }
 }
@@ -268,10 +267,6 @@ async fn serve(args: &ServeArgs, stop: CancellationToken) -> anyhow::Result<Exit
     ))?;
     serve::run(&args.dir, listener, stop).await?;
     Ok(Exit::Done)
-}
-
-fn bucket_policy(_args: &BucketPolicyArgs, _config: &Config) -> anyhow::Result<Exit> {
-    bail!("not yet")
 }
 
 /// Prints a result as a document.

@@ -140,7 +140,7 @@ pub struct RetrySettings {
 #[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct S3Settings {
-    /// None: as AWS's tools find it.
+    /// None: as AWS's tools find it in profiles and on instances.
     pub region: Option<String>,
     pub profile: Option<String>,
     #[serde(deserialize_with = "endpoint")]
@@ -537,6 +537,13 @@ mod tests {
         let aws = [("AWS_ENDPOINT_URL", "http://127.0.0.1:1")];
         let config = load(Some("[s3]\nendpoint = \"http://127.0.0.1:2\""), &aws).unwrap();
         assert_eq!(config.s3.endpoint.unwrap().port(), Some(2));
+        let aws = [("AWS_REGION", "us-east-1")];
+        assert_eq!(
+            load(None, &aws).unwrap().s3.region.as_deref(),
+            Some("us-east-1")
+        );
+        let config = load(Some("[s3]\nregion = \"cn-north-1\""), &aws).unwrap();
+        assert_eq!(config.s3.region.as_deref(), Some("cn-north-1"));
     }
 
     #[test]

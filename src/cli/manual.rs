@@ -32,7 +32,7 @@ Settings:
 Environment variables:
   KOPS_MIRROR_CONFIG    the configuration file, without --config
   KOPS_MIRROR_…         any setting
-  AWS_PROFILE and more  credentials and region, as for every AWS tool
+  AWS_PROFILE, AWS_…   credentials and region, as for every AWS tool
   AWS_ENDPOINT_URL_S3   an S3 server, when no setting names one
   XDG_CACHE_HOME, HOME  where the spool is by default
   NO_COLOR              no colours

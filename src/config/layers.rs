@@ -178,13 +178,14 @@ impl Layer {
         Ok(layer)
     }
 
-    /// What AWS's own tools take from the environment and the SDK alone would not tell us: path style rests on it.
+    /// What AWS's own tools take from the environment and we must know too: path style rests on the endpoint, ARNs and host
+    /// names on the region.
     pub(super) fn of_aws(environment: &Environment) -> Self {
+        let first = |names: [&str; 2]| names.into_iter().find_map(|name| environment.get(name));
         let mut layer = Self::default();
-        let endpoint = ["AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL"]
-            .into_iter()
-            .find_map(|name| environment.get(name));
+        let endpoint = first(["AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL"]);
         layer.set_some("s3.endpoint", endpoint);
+        layer.set_some("s3.region", first(["AWS_REGION", "AWS_DEFAULT_REGION"]));
         layer
     }
 

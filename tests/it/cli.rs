@@ -190,6 +190,38 @@ fn the_main_help_tells_subcommands_variables_and_exit_codes() {
 }
 
 #[test]
+fn a_bucket_policy_is_of_its_regions_partition() {
+    let policy = |region: &str| {
+        let to = [
+            "bucket-policy",
+            "--to",
+            "s3://mirror/k8s",
+            "--region",
+            region,
+        ];
+        let readers = ["--vpc-endpoint", "vpce-0123456789abcdef0"];
+        let output = run(&[&to[..], &readers].concat());
+        assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
+        serde_json::from_slice::<serde_json::Value>(&output.stdout).unwrap()
+    };
+    let resource = |policy: serde_json::Value| policy["Statement"][0]["Resource"].clone();
+    assert_eq!(
+        resource(policy("cn-north-1")),
+        "arn:aws-cn:s3:::mirror/k8s/*"
+    );
+    assert_eq!(resource(policy("eu-west-1")), "arn:aws:s3:::mirror/k8s/*");
+
+    let region = ["--region", "cn-north-1"];
+    let command = ["bucket-policy", "--to", "s3://mirror"];
+    check_refused(&[&command[..], &region].concat(), &["who may read"]);
+    check_refused(&[&command[..], &["--public"]].concat(), &["--region"]);
+    check_refused(
+        &["bucket-policy", "--public"],
+        &["./mirror is a folder", "--to"],
+    );
+}
+
+#[test]
 fn completions_are_made_for_every_shell() {
     for shell in ["bash", "zsh", "fish", "elvish", "powershell"] {
         let output = run(&["completions", shell]);
