@@ -203,7 +203,7 @@ fn assets(
     let listing = Listing::new(&assets, &images, args.base_url.as_ref());
     match output {
         Output::Table => say(&listing.table())?,
-        Output::Json => say(&format!("{}\n", listing.json()))?,
+        Output::Json => say(&listing.json())?,
         Output::Yaml => say(&listing.yaml())?,
     }
     Ok(Exit::Done)
