@@ -131,8 +131,11 @@ impl fmt::Display for Arch {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Voucher {
-    /// A digest carried in the catalogue or in the list that a user gave; `source` says whose.
+    /// A digest that the user's own list or the mirror's index gives; `source` says which. It always binds.
     Known { digest: Digest, source: String },
+    /// A digest of the public release that the catalogue carries; `source` says whose it is. It binds as long as the file is
+    /// fetched from its own host: whoever redirects a host may have builds of their own there.
+    Carried { digest: Digest, source: String },
     /// A published file that speaks of this file alone: bare hexadecimal, or `hash  name`.
     Sidecar { url: Url, algorithm: Algorithm },
     /// A published list of many files; `name` is this file's name in it (a path's last segments may differ).

@@ -360,15 +360,24 @@ impl Origins {
         &self.settings
     }
 
-    /// Where the file of a canonical URL can be had, in order.
-    pub fn sources(&self, canonical: &Url) -> Vec<Source> {
+    fn host_settings(&self, canonical: &Url) -> Option<&HostSettings> {
         let host = canonical.host_str().unwrap_or_default();
         let with_port = canonical.port().map(|port| format!("{host}:{port}"));
-        let settings = with_port
-            .and_then(|name| self.settings.hosts.get(&name))
-            .or_else(|| self.settings.hosts.get(host))
-            .cloned()
-            .unwrap_or_default();
+        let hosts = &self.settings.hosts;
+        with_port
+            .and_then(|name| hosts.get(&name))
+            .or_else(|| hosts.get(host))
+    }
+
+    /// Whether the user named other sources for the host of a canonical URL.
+    pub fn is_redirected(&self, canonical: &Url) -> bool {
+        self.host_settings(canonical)
+            .is_some_and(|host| !host.sources.is_empty())
+    }
+
+    /// Where the file of a canonical URL can be had, in order.
+    pub fn sources(&self, canonical: &Url) -> Vec<Source> {
+        let settings = self.host_settings(canonical).cloned().unwrap_or_default();
         if settings.sources.is_empty() {
             return vec![Source {
                 url: canonical.clone(),

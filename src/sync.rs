@@ -245,7 +245,14 @@ async fn hear(mirror: &Mirror, wanted: &[Wanted]) -> (Vec<Vouched>, Vec<(Asset, 
         .await
     {
         match heard {
-            Ok(one) => vouched.push(one),
+            Ok(one) => {
+                if let Some(note) = &one.note {
+                    mirror.observer.event(&Event::Warned {
+                        what: format!("{}: {note}", asset.key),
+                    });
+                }
+                vouched.push(one);
+            }
             Err(error) => {
                 let why = told(&error);
                 mirror.observer.event(&Event::Failed {

@@ -43,6 +43,8 @@ pub struct Vouched {
     pub vouched_by: Vec<String>,
     /// The content itself, for the few small files that nobody vouches for: they had to be read to know what they are.
     pub content: Option<Verified>,
+    /// What the user should know about how it was vouched for.
+    pub note: Option<String>,
     /// The version that a pointer's content is: `v1.34.8` of `stable.txt`.
     pub names_version: Option<String>,
 }
@@ -89,7 +91,14 @@ pub struct Hearing<'a> {
     unreachable: Mutex<HashSet<String>>,
 }
 
-type Testimony = (Digest, String);
+/// What one witness says.
+#[derive(Debug, Clone)]
+struct Testimony {
+    digest: Digest,
+    who: String,
+    /// It speaks of the public release.
+    is_carried: bool,
+}
 
 impl<'a> Hearing<'a> {
     pub fn new(origins: &'a Origins, limits: &'a Limits, policy: Policy) -> Self {
@@ -130,9 +139,11 @@ impl<'a> Hearing<'a> {
         if let Some(reason) = &asset.unvouched {
             return self.read_unvouched(asset, reason).await;
         }
+        let redirected = self.origins.is_redirected(&asset.canonical);
         let mut reasons = Vec::new();
         let mut testimonies: Vec<Testimony> = Vec::new();
-        let mut witnesses = asset.witnesses.iter();
+        let beside = beside(asset).filter(|_| redirected);
+        let mut witnesses = asset.witnesses.iter().chain(&beside);
         for witness in witnesses.by_ref() {
             match self.testimony(witness, true).await {
                 Ok(testimony) => {
@@ -147,13 +158,20 @@ impl<'a> Hearing<'a> {
         if testimonies.is_empty() {
             return Err(VouchError::Silent { reasons });
         }
+        let note = redirected
+            .then(|| overrule_carried(&mut testimonies))
+            .flatten();
         let expected = agree(&testimonies)?;
-        let vouched_by = testimonies.into_iter().map(|(_, who)| who).collect();
+        let vouched_by = testimonies
+            .into_iter()
+            .map(|testimony| testimony.who)
+            .collect();
         Ok(Vouched {
             asset: asset.clone(),
             expected,
             vouched_by,
             content: None,
+            note,
             names_version: None,
         })
     }
@@ -179,6 +197,7 @@ impl<'a> Hearing<'a> {
             asset: asset.clone(),
             expected: Vec::new(),
             vouched_by: vec![format!("nobody: {reason}")],
+            note: None,
             names_version: is_version(text.trim()).then(|| text.trim().to_owned()),
             content: Some(Verified::composed(content)),
         })
@@ -209,13 +228,26 @@ impl<'a> Hearing<'a> {
 
     async fn ask(&self, voucher: &Voucher, patiently: bool) -> Result<Testimony, String> {
         match voucher {
-            Voucher::Known { digest, source } => Ok((*digest, source.clone())),
+            Voucher::Known { digest, source } => Ok(Testimony {
+                digest: *digest,
+                who: source.clone(),
+                is_carried: false,
+            }),
+            Voucher::Carried { digest, source } => Ok(Testimony {
+                digest: *digest,
+                who: source.clone(),
+                is_carried: true,
+            }),
             Voucher::Sidecar { url, algorithm } => {
                 let (content, source) = self.read(url, patiently).await?;
                 let name = url.path().rsplit('/').next().unwrap_or_default();
                 let name = name.rsplit_once('.').map_or(name, |(file, _)| file);
                 checksums::sidecar(&content, *algorithm, name)
-                    .map(|digest| (digest, source.clone()))
+                    .map(|digest| Testimony {
+                        digest,
+                        who: source.clone(),
+                        is_carried: false,
+                    })
                     .map_err(|error| format!("{source}: {error}"))
             }
             Voucher::List {
@@ -225,7 +257,11 @@ impl<'a> Hearing<'a> {
             } => {
                 let content = self.read_list(url, patiently).await?;
                 checksums::list(&content, *algorithm, name)
-                    .map(|digest| (digest, Shown(url).to_string()))
+                    .map(|digest| Testimony {
+                        digest,
+                        who: Shown(url).to_string(),
+                        is_carried: false,
+                    })
                     .map_err(|error| format!("{}: {error}", Shown(url)))
             }
         }
@@ -325,25 +361,65 @@ impl<'a> Hearing<'a> {
     }
 }
 
+/// Where checksums of a file usually are, for a file that only the catalogue vouches for.
+fn beside(asset: &Asset) -> Option<Witness> {
+    let only_carried = asset
+        .witnesses
+        .iter()
+        .flatten()
+        .all(|voucher| matches!(voucher, Voucher::Carried { .. }));
+    let sidecar = |algorithm: Algorithm| {
+        let mut url = asset.canonical.clone();
+        url.set_path(&format!("{}.{algorithm}", url.path()));
+        Voucher::Sidecar { url, algorithm }
+    };
+    only_carried.then(|| vec![sidecar(Algorithm::Sha256), sidecar(Algorithm::Sha1)])
+}
+
+/// At a redirected host, what is published there overrules what the catalogue carries of the public release; a difference is
+/// told. Nodes of kops 1.30 and newer compare with the carried digests themselves.
+fn overrule_carried(testimonies: &mut Vec<Testimony>) -> Option<String> {
+    let published = testimonies
+        .iter()
+        .find(|testimony| !testimony.is_carried)?
+        .clone();
+    let carried = testimonies
+        .iter()
+        .find(|testimony| testimony.is_carried)?
+        .clone();
+    if published.digest == carried.digest {
+        return None;
+    }
+    testimonies.retain(|testimony| !testimony.is_carried);
+    Some(format!(
+        "it is not the public release, or can't be compared with it: {} says {}, {} says {}; taken as its redirected host has it",
+        carried.who, carried.digest, published.who, published.digest
+    ))
+}
+
 /// The distinct digests of all testimonies; two of the same algorithm must be the same.
 fn agree(testimonies: &[Testimony]) -> Result<Vec<Digest>, VouchError> {
-    let mut agreed: Vec<Testimony> = Vec::new();
+    let mut agreed: Vec<&Testimony> = Vec::new();
     for testimony in testimonies {
+        let algorithm = testimony.digest.algorithm();
         match agreed
             .iter()
-            .find(|(digest, _)| digest.algorithm() == testimony.0.algorithm())
+            .find(|other| other.digest.algorithm() == algorithm)
         {
-            Some(other) if other.0 != testimony.0 => {
+            Some(other) if other.digest != testimony.digest => {
                 return Err(VouchError::Disagree {
-                    first: other.clone(),
-                    second: testimony.clone(),
+                    first: (other.digest, other.who.clone()),
+                    second: (testimony.digest, testimony.who.clone()),
                 });
             }
             Some(_) => {}
-            None => agreed.push(testimony.clone()),
+            None => agreed.push(testimony),
         }
     }
-    Ok(agreed.into_iter().map(|(digest, _)| digest).collect())
+    Ok(agreed
+        .into_iter()
+        .map(|testimony| testimony.digest)
+        .collect())
 }
 
 fn is_version(text: &str) -> bool {

@@ -100,7 +100,7 @@ impl Entry<'_> {
         let arch = self.arch.map_or("any", Arch::name);
         let known = &self.file.known;
         let digest = known.get(arch).or_else(|| known.get("any"))?;
-        Some(Voucher::Known {
+        Some(Voucher::Carried {
             digest: *digest,
             source: format!("kops {}'s source", self.kops),
         })

@@ -66,7 +66,7 @@ impl Known {
     /// The voucher for a file that is known by one of these URLs.
     pub(super) fn voucher<'a>(&self, mut urls: impl Iterator<Item = &'a Url>) -> Option<Voucher> {
         let (digest, source) = urls.find_map(|url| self.by_url.get(url.as_str()))?;
-        Some(Voucher::Known {
+        Some(Voucher::Carried {
             digest: *digest,
             source: source.clone(),
         })

@@ -154,12 +154,14 @@ impl Listing {
 }
 
 fn known(asset: &Asset) -> Option<Digest> {
-    asset.witnesses.iter().flatten().find_map(|voucher| {
-        let Voucher::Known { digest, .. } = voucher else {
-            return None;
-        };
-        Some(*digest)
-    })
+    asset
+        .witnesses
+        .iter()
+        .flatten()
+        .find_map(|voucher| match voucher {
+            Voucher::Known { digest, .. } | Voucher::Carried { digest, .. } => Some(*digest),
+            Voucher::Sidecar { .. } | Voucher::List { .. } => None,
+        })
 }
 
 /// kops' rule: the repository's URL with the canonical path joined to its own; a file that is on that host already stays there.

@@ -47,7 +47,7 @@ fn golden_check() {
             .iter()
             .filter_map(|a| {
                 a.witnesses.iter().flatten().find_map(|v| match v {
-                    crate::asset::Voucher::Known { digest, .. } => {
+                    crate::asset::Voucher::Carried { digest, .. } => {
                         Some((a.canonical.to_string(), digest.hex()))
                     }
                     _ => None,
