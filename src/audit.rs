@@ -353,7 +353,7 @@ fn from_index(entry: &Entry, release: &Release) -> Option<Vouched> {
         expected: vec![entry.sha256],
         vouched_by: entry.vouched_by.clone(),
         content: None,
-        note: None,
+        overruled: None,
         names_version: None,
     })
 }

@@ -126,7 +126,7 @@ pub struct Fetch<'a> {
     pub limits: &'a Limits,
     pub policy: Policy,
     pub observer: &'a dyn Observer,
-    pub tally: &'a Tally,
+    pub tally: &'a Arc<Tally>,
 }
 
 /// What the flights of one fetch share.
@@ -328,9 +328,8 @@ impl Fetch<'_> {
                 .into());
             }
             let offset = body.drop_known(&mut pieces);
-            let fresh = self.write(offset, pieces).await?;
+            let fresh = self.write(offset, pieces, bytes as u64, &name).await?;
             *gained |= fresh > 0;
-            self.tally.count(&name, bytes as u64, fresh);
             if fresh > 0 {
                 self.observer.event(&Event::Received {
                     key: self.key.clone(),
@@ -353,13 +352,29 @@ impl Fetch<'_> {
         }
     }
 
-    async fn write(&self, offset: u64, pieces: Vec<Bytes>) -> Result<u64, FetchError> {
-        let spool = Arc::clone(self.spool);
-        tokio::task::spawn_blocking(move || spool.write_at(offset, &pieces))
+    /// Writes and counts in one step that nothing interrupts: another flight may end the fetch while this one writes.
+    async fn write(
+        &self,
+        offset: u64,
+        pieces: Vec<Bytes>,
+        received: u64,
+        origin: &str,
+    ) -> Result<u64, FetchError> {
+        let (spool, tally, origin) = (
+            Arc::clone(self.spool),
+            Arc::clone(self.tally),
+            origin.to_owned(),
+        );
+        let write = move || {
+            let fresh = spool.write_at(offset, &pieces)?;
+            tally.count(&origin, received, fresh);
+            Ok(fresh)
+        };
+        let written = tokio::task::spawn_blocking(write)
             .await
             .map_err(io::Error::other)
-            .flatten()
-            .map_err(|error| self.spool_error(error))
+            .flatten();
+        written.map_err(|error| self.spool_error(error))
     }
 
     /// Takes note of what an answer tells about the file as a whole; refuses what contradicts an earlier answer.

@@ -246,11 +246,6 @@ async fn hear(mirror: &Mirror, wanted: &[Wanted]) -> (Vec<Vouched>, Vec<(Asset, 
     {
         match heard {
             Ok(one) => {
-                if let Some(note) = &one.note {
-                    mirror.observer.event(&Event::Warned {
-                        what: format!("{}: {note}", asset.key),
-                    });
-                }
                 vouched.push(one);
             }
             Err(error) => {
@@ -263,7 +258,25 @@ async fn hear(mirror: &Mirror, wanted: &[Wanted]) -> (Vec<Vouched>, Vec<(Asset, 
             }
         }
     }
+    warn_of_overruled(mirror, &vouched);
     (vouched, refused)
+}
+
+/// Says once what is not the public release.
+fn warn_of_overruled(mirror: &Mirror, vouched: &[Vouched]) {
+    let mut overruled = vouched
+        .iter()
+        .filter_map(|one| Some((&one.asset.key, one.overruled.as_ref()?)));
+    let Some((key, how)) = overruled.next() else {
+        return;
+    };
+    let what = format!(
+        "{} of the files are not the public release that the catalogue knows, or can't be compared with it; their hosts are \
+         redirected, so the checksums published there are taken. Nodes of kops 1.30 and newer will refuse such files. The \
+         first is {key}: {how}",
+        1 + overruled.count()
+    );
+    mirror.observer.event(&Event::Warned { what });
 }
 
 /// Carries out what was prepared, marks the releases that are complete, and moves their pointers.

@@ -149,7 +149,7 @@ impl Mirror {
             };
         }
         let key = item.wanted.asset.key.clone();
-        let tally = Tally::default();
+        let tally = Arc::new(Tally::default());
         let carried = stop.run_until_cancelled(self.carry(&item, &tally)).await;
         let (places, entry) = match carried {
             Some(Ok((places, entry))) => (places, Some(entry)),
@@ -182,7 +182,7 @@ impl Mirror {
     async fn carry(
         &self,
         item: &Item,
-        tally: &Tally,
+        tally: &Arc<Tally>,
     ) -> Result<(Vec<Ended>, Entry), TransferError> {
         let asset = &item.wanted.asset;
         let mut needs = Vec::new();
@@ -323,7 +323,7 @@ impl Mirror {
         &self,
         item: &Item,
         holders: &[&dyn Store],
-        tally: &Tally,
+        tally: &Arc<Tally>,
     ) -> Result<Obtained, TransferError> {
         if let Some(content) = &item.wanted.content {
             return Ok(Obtained {
@@ -391,7 +391,7 @@ impl Mirror {
         &self,
         item: &Item,
         spool: &Arc<Spool>,
-        tally: &Tally,
+        tally: &Arc<Tally>,
     ) -> Result<Obtained, TransferError> {
         let asset = &item.wanted.asset;
         let urls = std::iter::once(&asset.canonical).chain(&asset.alternates);

@@ -20,7 +20,7 @@ use crate::catalogue::checksums;
 use crate::digest::{Algorithm, Digest};
 use crate::events::{Event, Observer, told};
 use crate::limits::Limits;
-use crate::origin::{OriginError, Origins, Shown, Source};
+use crate::origin::{OriginError, Origins, Source};
 use crate::retry::{Attempts, Class, Policy};
 use crate::verify::Verified;
 
@@ -43,8 +43,8 @@ pub struct Vouched {
     pub vouched_by: Vec<String>,
     /// The content itself, for the few small files that nobody vouches for: they had to be read to know what they are.
     pub content: Option<Verified>,
-    /// What the user should know about how it was vouched for.
-    pub note: Option<String>,
+    /// How the public release differs, where a redirected host's own checksums overruled what is known of that.
+    pub overruled: Option<String>,
     /// The version that a pointer's content is: `v1.34.8` of `stable.txt`.
     pub names_version: Option<String>,
 }
@@ -86,10 +86,13 @@ pub struct Hearing<'a> {
     origins: &'a Origins,
     limits: &'a Limits,
     policy: Policy,
-    lists: Mutex<HashMap<Url, Arc<OnceCell<Bytes>>>>,
+    lists: Mutex<HashMap<Url, Arc<OnceCell<Text>>>>,
     /// Hosts that did not answer; not worth a second opinion any more.
     unreachable: Mutex<HashSet<String>>,
 }
+
+/// What was read, and from where.
+type Text = (Bytes, String);
 
 /// What one witness says.
 #[derive(Debug, Clone)]
@@ -158,7 +161,7 @@ impl<'a> Hearing<'a> {
         if testimonies.is_empty() {
             return Err(VouchError::Silent { reasons });
         }
-        let note = redirected
+        let overruled = redirected
             .then(|| overrule_carried(&mut testimonies))
             .flatten();
         let expected = agree(&testimonies)?;
@@ -171,7 +174,7 @@ impl<'a> Hearing<'a> {
             expected,
             vouched_by,
             content: None,
-            note,
+            overruled,
             names_version: None,
         })
     }
@@ -197,7 +200,7 @@ impl<'a> Hearing<'a> {
             asset: asset.clone(),
             expected: Vec::new(),
             vouched_by: vec![format!("nobody: {reason}")],
-            note: None,
+            overruled: None,
             names_version: is_version(text.trim()).then(|| text.trim().to_owned()),
             content: Some(Verified::composed(content)),
         })
@@ -255,32 +258,30 @@ impl<'a> Hearing<'a> {
                 algorithm,
                 name,
             } => {
-                let content = self.read_list(url, patiently).await?;
+                let (content, source) = self.read_list(url, patiently).await?;
                 checksums::list(&content, *algorithm, name)
                     .map(|digest| Testimony {
                         digest,
-                        who: Shown(url).to_string(),
+                        who: source.clone(),
                         is_carried: false,
                     })
-                    .map_err(|error| format!("{}: {error}", Shown(url)))
+                    .map_err(|error| format!("{source}: {error}"))
             }
         }
     }
 
     /// A list serves many assets: it is read once.
-    async fn read_list(&self, url: &Url, patiently: bool) -> Result<Bytes, String> {
+    async fn read_list(&self, url: &Url, patiently: bool) -> Result<Text, String> {
         let cell = {
             let mut lists = self.lists.lock().unwrap_or_else(PoisonError::into_inner);
             Arc::clone(lists.entry(url.clone()).or_default())
         };
-        cell.get_or_try_init(|| async {
-            self.read(url, patiently).await.map(|(content, _)| content)
-        })
-        .await
-        .cloned()
+        cell.get_or_try_init(|| self.read(url, patiently))
+            .await
+            .cloned()
     }
 
-    async fn read(&self, url: &Url, patiently: bool) -> Result<(Bytes, String), String> {
+    async fn read(&self, url: &Url, patiently: bool) -> Result<Text, String> {
         let sources = self.origins.sources(url);
         let read = if patiently {
             self.read_patiently(&sources, LIST_MAX_BYTES).await
@@ -392,7 +393,7 @@ fn overrule_carried(testimonies: &mut Vec<Testimony>) -> Option<String> {
     }
     testimonies.retain(|testimony| !testimony.is_carried);
     Some(format!(
-        "it is not the public release, or can't be compared with it: {} says {}, {} says {}; taken as its redirected host has it",
+        "{} says {}, {} says {}",
         carried.who, carried.digest, published.who, published.digest
     ))
 }
