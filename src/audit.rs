@@ -68,8 +68,9 @@ pub struct Audit {
 }
 
 impl Audit {
+    /// Whether there is a release, and nothing is wrong.
     pub fn is_clean(&self) -> bool {
-        self.findings.is_empty()
+        !self.releases.is_empty() && self.findings.is_empty()
     }
 }
 
@@ -123,7 +124,7 @@ impl fmt::Display for Audit {
         match self.findings.len() {
             0 if self.releases.is_empty() => writeln!(
                 f,
-                "No release is marked as ready here: nothing could be checked."
+                "No release is marked as ready here: is this the right place? Nothing could be checked."
             ),
             0 => writeln!(f, "All is right."),
             wrong => writeln!(
@@ -291,9 +292,17 @@ pub async fn repair(
     let mut vouched: BTreeMap<Key, Vouched> = BTreeMap::new();
     let mut rotten = Vec::new();
     for audit in &audits {
-        for index in &audit.seen.indexes {
-            for entry in &index.files {
-                let Some(one) = from_index(entry, &index.release) else {
+        // The newest word on a pointer is the last.
+        let mut indexes: Vec<&Index> = audit.seen.indexes.iter().collect();
+        indexes.sort_by(|a, b| a.completed_at.cmp(&b.completed_at));
+        for index in indexes {
+            let damaged = index
+                .pointers
+                .iter()
+                .filter(|entry| audit.findings.contains_key(&entry.key));
+            let files = index.files.iter().map(|entry| (entry, Role::File));
+            for (entry, role) in files.chain(damaged.map(|entry| (entry, Role::Pointer))) {
+                let Some(one) = from_index(entry, role, &index.release) else {
                     let what = format!(
                         "{}: its canonical URL in the index is no URL: {}",
                         entry.key, entry.canonical
@@ -331,7 +340,7 @@ pub async fn repair(
 }
 
 /// An asset as the index knows it: the index vouches for it.
-fn from_index(entry: &Entry, release: &Release) -> Option<Vouched> {
+fn from_index(entry: &Entry, role: Role, release: &Release) -> Option<Vouched> {
     let source = format!("the index of {}", release.name);
     let known = Voucher::Known {
         digest: entry.sha256,
@@ -344,7 +353,7 @@ fn from_index(entry: &Entry, release: &Release) -> Option<Vouched> {
         witnesses: vec![vec![known]],
         unvouched: None,
         sidecars: entry.sidecars.clone(),
-        role: Role::File,
+        role,
         arch: None,
         listed_by_kops: false,
     };

@@ -73,6 +73,8 @@ pub struct Item {
     /// The digests of what is there already, where an index tells them.
     pub held: Option<Digests>,
     pub length: Option<u64>,
+    /// What an index says of the same content already.
+    pub entry: Option<Entry>,
     /// The objects that are there now, to be replaced only while they are still those.
     pub replaces: Vec<Option<ETag>>,
 }
@@ -188,6 +190,7 @@ fn decide(wanted: Vouched, held: &[Held]) -> Item {
         })
         .collect();
     Item {
+        entry: entry.cloned(),
         wanted,
         actions,
         held: digests,

@@ -412,7 +412,7 @@ impl Marker<'_> {
         at: usize,
         release: &Release,
         mut files: Vec<Entry>,
-        pointers: Vec<Entry>,
+        mut pointers: Vec<Entry>,
     ) -> Result<(), StoreError> {
         let (target, seen) = (self.mirror.targets[at].as_ref(), &self.seen[at]);
         let before = seen.index(release);
@@ -427,6 +427,14 @@ impl Marker<'_> {
                 .cloned()
                 .collect();
             files.extend(kept);
+            let moved: BTreeSet<&Key> = pointers.iter().map(|entry| &entry.key).collect();
+            let still: Vec<Entry> = before
+                .pointers
+                .iter()
+                .filter(|e| !moved.contains(&e.key))
+                .cloned()
+                .collect();
+            pointers.extend(still);
             release.unite(&before.release);
         }
         let index = Index::of(release, files, pointers, before);

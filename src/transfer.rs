@@ -598,8 +598,28 @@ pub fn entry_of_content(item: &Item) -> Option<Entry> {
     Some(entry(item, content.digests(), content.length(), &[]))
 }
 
+/// An index keeps what it said of the same content: who vouched for it and where it came from then.
 fn entry(item: &Item, digests: &Digests, length: u64, sources: &[String]) -> Entry {
     let asset = &item.wanted.asset;
+    if let Some(before) = item
+        .entry
+        .as_ref()
+        .filter(|before| sources.is_empty() && before.sha256 == digests.sha256)
+    {
+        let mut sidecars = before.sidecars.clone();
+        sidecars.extend(
+            asset
+                .sidecars
+                .iter()
+                .filter(|sidecar| !before.sidecars.contains(sidecar)),
+        );
+        return Entry {
+            sidecars,
+            sha1: before.sha1.or(digests.sha1),
+            sha512: before.sha512.or(digests.sha512),
+            ..before.clone()
+        };
+    }
     Entry {
         key: asset.key.clone(),
         length,
