@@ -258,7 +258,41 @@ mod tests {
     fn a_vpc_endpoint_in_china_reads_below_the_prefix() {
         let readers = [Readers::VpcEndpoints(list(&["vpce-0a1b2c3d4e5f67890"]))];
         let policy = bucket_policy(china(), "kops-mirror", "/k8s/files/", &readers).unwrap();
-        insta::assert_snapshot!(policy, @"");
+        insta::assert_snapshot!(policy, @r#"
+        {
+          "Version": "2012-10-17",
+          "Statement": [
+            {
+              "Sid": "ReadThroughVpcEndpoint",
+              "Effect": "Allow",
+              "Principal": "*",
+              "Action": "s3:GetObject",
+              "Resource": "arn:aws-cn:s3:::kops-mirror/k8s/files/*",
+              "Condition": {
+                "StringEquals": {
+                  "aws:SourceVpce": [
+                    "vpce-0a1b2c3d4e5f67890"
+                  ]
+                }
+              }
+            },
+            {
+              "Sid": "RefuseWithoutTls",
+              "Effect": "Deny",
+              "Principal": "*",
+              "Action": "s3:*",
+              "Resource": "arn:aws-cn:s3:::kops-mirror/k8s/files/*",
+              "Condition": {
+                "Bool": {
+                  "aws:SecureTransport": [
+                    "false"
+                  ]
+                }
+              }
+            }
+          ]
+        }
+        "#);
     }
 
     #[test]
@@ -268,13 +302,90 @@ mod tests {
             Readers::SourceIps(list(&["203.0.113.0/24", "2001:db8::/32"])),
         ];
         let policy = bucket_policy(Partition::AWS, "mirror", "", &readers).unwrap();
-        insta::assert_snapshot!(policy, @"");
+        insta::assert_snapshot!(policy, @r#"
+        {
+          "Version": "2012-10-17",
+          "Statement": [
+            {
+              "Sid": "ReadFromVpc",
+              "Effect": "Allow",
+              "Principal": "*",
+              "Action": "s3:GetObject",
+              "Resource": "arn:aws:s3:::mirror/*",
+              "Condition": {
+                "StringEquals": {
+                  "aws:SourceVpc": [
+                    "vpc-1",
+                    "vpc-2"
+                  ]
+                }
+              }
+            },
+            {
+              "Sid": "ReadFromAddresses",
+              "Effect": "Allow",
+              "Principal": "*",
+              "Action": "s3:GetObject",
+              "Resource": "arn:aws:s3:::mirror/*",
+              "Condition": {
+                "IpAddress": {
+                  "aws:SourceIp": [
+                    "203.0.113.0/24",
+                    "2001:db8::/32"
+                  ]
+                }
+              }
+            },
+            {
+              "Sid": "RefuseWithoutTls",
+              "Effect": "Deny",
+              "Principal": "*",
+              "Action": "s3:*",
+              "Resource": "arn:aws:s3:::mirror/*",
+              "Condition": {
+                "Bool": {
+                  "aws:SecureTransport": [
+                    "false"
+                  ]
+                }
+              }
+            }
+          ]
+        }
+        "#);
     }
 
     #[test]
     fn the_public_reads_without_a_condition() {
         let policy = bucket_policy(china(), "mirror", "", &[Readers::Public]).unwrap();
-        insta::assert_snapshot!(policy, @"");
+        insta::assert_snapshot!(policy, @r#"
+        {
+          "Version": "2012-10-17",
+          "Statement": [
+            {
+              "Sid": "ReadByEverybody",
+              "Effect": "Allow",
+              "Principal": "*",
+              "Action": "s3:GetObject",
+              "Resource": "arn:aws-cn:s3:::mirror/*"
+            },
+            {
+              "Sid": "RefuseWithoutTls",
+              "Effect": "Deny",
+              "Principal": "*",
+              "Action": "s3:*",
+              "Resource": "arn:aws-cn:s3:::mirror/*",
+              "Condition": {
+                "Bool": {
+                  "aws:SecureTransport": [
+                    "false"
+                  ]
+                }
+              }
+            }
+          ]
+        }
+        "#);
     }
 
     #[test]

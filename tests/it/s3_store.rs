@@ -60,6 +60,20 @@ async fn a_put_is_one_request_in_the_form_that_every_server_takes() {
 }
 
 #[tokio::test]
+async fn ten_thousand_objects_are_ten_requests() {
+    let server = server();
+    let store = store(&server).await;
+    let bucket = server.bucket("mirror");
+    for n in 0..10_000 {
+        bucket.insert(&format!("prefix/f{n:05}"), "content");
+    }
+    let listing = store.list().await.unwrap();
+    assert_eq!(listing.objects.len(), 10_000);
+    assert_eq!(listing.requests, 10);
+    assert_eq!(server.log().all().len(), 10);
+}
+
+#[tokio::test]
 async fn attributes_reach_the_object() {
     let server = server();
     let store = store(&server).await;

@@ -1,7 +1,7 @@
 # Where the test servers live and who may use them; sourced by the scripts beside it.
 #
 # Everything can be set from outside: KOPS_MIRROR_SERVERS (folder), KOPS_MIRROR_RGW_PORT and KOPS_MIRROR_SEAWEEDFS_PORT
-# (each server also takes the 60 ports after its own), and the usual AWS_* credentials.
+# (each server also takes the 60 ports after its own).
 set -euo pipefail
 
 SCRIPTS=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
@@ -9,10 +9,11 @@ SERVERS=${KOPS_MIRROR_SERVERS:-$(cd "$SCRIPTS/../.." && pwd)/target/servers}
 RGW_PORT=${KOPS_MIRROR_RGW_PORT:-17400}
 SEAWEEDFS_PORT=${KOPS_MIRROR_SEAWEEDFS_PORT:-17500}
 
-# Good on loopback only; long enough for servers that check the form.
-export AWS_ACCESS_KEY_ID=${AWS_ACCESS_KEY_ID:-loopbackkey000000001}
-export AWS_SECRET_ACCESS_KEY=${AWS_SECRET_ACCESS_KEY:-loopbacksecret00000000000000000000000001}
-export AWS_REGION=${AWS_REGION:-us-east-1}
+# Good on loopback only; long enough for servers that check the form. Never those of the environment: they may be real.
+export AWS_ACCESS_KEY_ID=loopbackkey000000001
+export AWS_SECRET_ACCESS_KEY=loopbacksecret00000000000000000000000001
+export AWS_REGION=us-east-1
+unset AWS_SESSION_TOKEN AWS_PROFILE AWS_ENDPOINT_URL AWS_ENDPOINT_URL_S3
 
 # Reads which server is meant and its functions: install_server, start_server, port.
 choose() {

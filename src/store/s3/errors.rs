@@ -191,12 +191,13 @@ impl Site {
             .find_map(|error| error.downcast_ref::<CredentialsError>());
         let server = self.server();
         match credentials {
-            Some(CredentialsError::CredentialsNotLoaded(_)) => {
-                (StoreErrorKind::Credentials, NO_CREDENTIALS.to_owned())
-            }
+            Some(CredentialsError::CredentialsNotLoaded(_)) => (
+                StoreErrorKind::Credentials,
+                format!("there are no credentials: {WAYS_TO_CREDENTIALS}"),
+            ),
             Some(_) => (
                 StoreErrorKind::Credentials,
-                format!("the credentials can't be had: {root}"),
+                format!("the credentials can't be had: {root}; other ways: {WAYS_TO_CREDENTIALS}"),
             ),
             None if root.contains("certificate") => (
                 StoreErrorKind::Permanent,
@@ -292,7 +293,7 @@ fn chain<'a>(error: &'a (dyn Error + 'static)) -> Vec<&'a (dyn Error + 'static)>
     chain
 }
 
-const NO_CREDENTIALS: &str = "there are no credentials: set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or name a profile \
+const WAYS_TO_CREDENTIALS: &str = "set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or name a profile \
      (--profile, AWS_PROFILE) of ~/.aws/config, or run where there is a web identity (AWS_WEB_IDENTITY_TOKEN_FILE), a \
      container role or an instance role";
 
@@ -391,6 +392,26 @@ mod tests {
             own.what
                 .contains("http://127.0.0.1:9000 does not know this access key")
         );
+    }
+
+    #[test]
+    fn says_which_ways_there_are_to_credentials() {
+        for (found, told) in [
+            (
+                CredentialsError::not_loaded("none"),
+                "there are no credentials: set AWS_ACCESS_KEY_ID",
+            ),
+            (
+                CredentialsError::provider_error("IMDS said no"),
+                "IMDS said no; other ways: set",
+            ),
+        ] {
+            let error = SdkError::<aws_sdk_s3::Error, HttpResponse>::construction_failure(found);
+            let error = site("cn-north-1", None).explain_failure("reach", "s3://bucket", &error);
+            assert_eq!(error.kind, Kind::Credentials);
+            assert!(error.what.contains(told), "{error}");
+            assert!(error.what.contains("--profile"), "{error}");
+        }
     }
 
     #[test]
