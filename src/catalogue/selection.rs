@@ -29,6 +29,8 @@ pub enum ClusterOption {
     SkipRuntime,
     /// `spec.networking.cilium.chainingMode: portmap`
     CiliumPortmap,
+    /// DNS in Route 53 or by gossip, which brings dns-controller's image; from 1.29 on it is not the default.
+    DnsController,
 }
 
 /// Which versions to mirror, and for what kind of cluster.
@@ -123,8 +125,9 @@ impl FromStr for ClusterOption {
             "install-crictl" => Ok(Self::InstallCrictl),
             "skip-runtime" => Ok(Self::SkipRuntime),
             "cilium-portmap" => Ok(Self::CiliumPortmap),
+            "dns-controller" => Ok(Self::DnsController),
             other => Err(format!(
-                "'{other}' is not a cluster option that changes the files: install-nerdctl, install-crictl, skip-runtime or cilium-portmap"
+                "'{other}' is not a cluster option that changes what is downloaded: install-nerdctl, install-crictl, skip-runtime, cilium-portmap or dns-controller"
             )),
         }
     }
