@@ -110,7 +110,7 @@ fn a_mirror_of_one_architecture_tells_kops_to_ask_for_no_other() {
 #[test]
 fn the_way_to_set_the_repository_is_the_one_that_release_has() {
     let of = |kops| settings(&input(kops, "1.20.0", Layout::FileRepository)).unwrap();
-    assert_eq!(value(&of("1.36.2").flags, "--set").is_some(), true);
+    assert!(value(&of("1.36.2").flags, "--set").is_some());
     assert_eq!(value(&of("1.36.2").environment, "KOPS_FEATURE_FLAGS"), None);
     assert_eq!(
         value(&of("1.24.0").environment, "KOPS_FEATURE_FLAGS").unwrap(),
