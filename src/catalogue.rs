@@ -21,7 +21,7 @@ use semver::Version;
 use url::Url;
 
 pub use self::answer::{CatalogueError, Warning};
-pub use self::selection::{ClusterOption, Runtime, Selection};
+pub use self::selection::{ClusterOption, Form, Runtime, Selection};
 use crate::asset::{Arch, Asset, Key};
 use crate::digest::Algorithm;
 use crate::layout::Layout;
@@ -254,9 +254,12 @@ impl Catalogue {
         if self.table.span.sorted.contains(kops) {
             assets.sort_by(|a, b| {
                 let listed = b.listed_by_kops.cmp(&a.listed_by_kops);
-                listed.then_with(|| match a.listed_by_kops {
-                    true => a.canonical.as_str().cmp(b.canonical.as_str()),
-                    false => Ordering::Equal,
+                listed.then_with(|| {
+                    if a.listed_by_kops {
+                        a.canonical.as_str().cmp(b.canonical.as_str())
+                    } else {
+                        Ordering::Equal
+                    }
                 })
             });
         } else {

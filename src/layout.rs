@@ -89,15 +89,12 @@ fn percent_decoded(url: &Url) -> Result<String, NoPlace> {
         let encoded = (byte == b'%')
             .then(|| after.get(..2).and_then(|digits| hex::decode(digits).ok()))
             .flatten();
-        match encoded {
-            Some(decoded) => {
-                bytes.extend(decoded);
-                rest = &after[2..];
-            }
-            None => {
-                bytes.push(byte);
-                rest = after;
-            }
+        if let Some(decoded) = encoded {
+            bytes.extend(decoded);
+            rest = &after[2..];
+        } else {
+            bytes.push(byte);
+            rest = after;
         }
     }
     String::from_utf8(bytes).map_err(|_| NoPlace::NotText { url: redacted(url) })

@@ -20,6 +20,7 @@ pub mod report;
 
 // Decisions: pure, no clock, no I/O.
 pub mod catalogue;
+pub mod consumer;
 pub mod index;
 pub mod plan;
 pub mod retry;

@@ -212,9 +212,10 @@ fn segments_in_common(one: &str, other: &str) -> usize {
             .collect()
     };
     let (one, other) = (segments(one), segments(other));
-    let (short, long) = match one.len() <= other.len() {
-        true => (one, other),
-        false => (other, one),
+    let (short, long) = if one.len() <= other.len() {
+        (one, other)
+    } else {
+        (other, one)
     };
     if long.ends_with(&short) {
         short.len()
@@ -233,6 +234,8 @@ fn excerpt(text: &str) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::fmt::Write as _;
+
     use proptest::prelude::*;
 
     use super::*;
@@ -388,9 +391,9 @@ mod tests {
             let hex = if upper { digest.hex().to_uppercase() } else { digest.hex() };
             let mut text = String::new();
             for other in &others {
-                text += &format!("{}  {other}\n", sha256(other).hex());
+                writeln!(text, "{}  {other}", sha256(other).hex()).unwrap();
             }
-            text += &format!("{hex}{separator}{prefix}{name}{ending}");
+            text.extend([hex.as_str(), separator, prefix, &name, ending]);
             prop_assert_eq!(many(&text, &name), Ok(digest));
         }
 

@@ -115,20 +115,21 @@ impl Listing {
             return "{}\n".to_owned();
         }
         let mut text = String::new();
+        // Writing to a string does not fail.
         if !self.files.is_empty() {
-            text += "files:\n";
+            let _ = writeln!(text, "files:");
         }
         for file in &self.files {
-            let (canonical, download) = (scalar(&file.canonical), scalar(&file.download));
-            let sha = scalar(&file.sha);
-            text += &format!("- canonical: {canonical}\n  download: {download}\n  sha: {sha}\n");
+            let _ = writeln!(text, "- canonical: {}", scalar(&file.canonical));
+            let _ = writeln!(text, "  download: {}", scalar(&file.download));
+            let _ = writeln!(text, "  sha: {}", scalar(&file.sha));
         }
         if !self.images.is_empty() {
-            text += "images:\n";
+            let _ = writeln!(text, "images:");
         }
         for image in &self.images {
-            let (canonical, download) = (scalar(&image.canonical), scalar(&image.download));
-            text += &format!("- canonical: {canonical}\n  download: {download}\n");
+            let _ = writeln!(text, "- canonical: {}", scalar(&image.canonical));
+            let _ = writeln!(text, "  download: {}", scalar(&image.download));
         }
         text
     }
@@ -291,9 +292,10 @@ impl ListedFile {
             canonical,
             alternates: Vec::new(),
             unvouched: None,
-            sidecars: match legacy {
-                true => vec![Algorithm::Sha256, Algorithm::Sha1],
-                false => vec![Algorithm::Sha256],
+            sidecars: if legacy {
+                vec![Algorithm::Sha256, Algorithm::Sha1]
+            } else {
+                vec![Algorithm::Sha256]
             },
             role: Role::File,
             listed_by_kops: true,

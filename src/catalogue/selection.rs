@@ -5,7 +5,7 @@ use std::str::FromStr;
 use semver::Version;
 use serde::{Deserialize, Serialize};
 
-use super::table::{Form, Part};
+use super::table::Part;
 use crate::asset::Arch;
 use crate::layout::Layout;
 
@@ -29,6 +29,20 @@ pub enum ClusterOption {
     SkipRuntime,
     /// `spec.networking.cilium.chainingMode: portmap`
     CiliumPortmap,
+    /// DNS in Route 53 or by gossip, which brings dns-controller's image; from 1.29 on it is not the default.
+    DnsController,
+}
+
+/// A way in which kops is told to use a mirror, where that changes what it asks for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Form {
+    /// `--kubernetes-version URL`
+    KubernetesUrl,
+    /// `KOPS_BASE_URL`
+    BaseUrl,
+    /// `spec.assets.fileRepository`
+    FileRepository,
 }
 
 /// Which versions to mirror, and for what kind of cluster.
@@ -46,10 +60,8 @@ pub struct Selection {
     pub clients: bool,
     /// `stable.txt` and `channels/stable`.
     pub pointers: bool,
-    /// What `--kubernetes-version URL` asks for; the offline layout always has it.
-    pub kubernetes_url: bool,
-    /// What `KOPS_BASE_URL` asks for; the offline layout always has it.
-    pub base_url: bool,
+    /// The ways of use to provide for, besides those of the layout: a file repository is one, the offline layout has the others.
+    pub forms: Vec<Form>,
     /// None is the layout that works with that kops.
     pub layout: Option<Layout>,
 }
@@ -66,25 +78,18 @@ impl Selection {
             options: Vec::new(),
             clients: true,
             pointers: true,
-            kubernetes_url: false,
-            base_url: false,
+            forms: Vec::new(),
             layout: None,
         }
     }
 
     /// The ways of using a mirror that this selection provides for.
     pub(super) fn forms(&self, layout: Layout) -> Vec<Form> {
-        let offline = layout == Layout::Offline;
-        let mut forms = Vec::new();
-        if self.kubernetes_url || offline {
-            forms.push(Form::KubernetesUrl);
-        }
-        if self.base_url || offline {
-            forms.push(Form::BaseUrl);
-        }
-        if !offline {
-            forms.push(Form::FileRepository);
-        }
+        let mut forms = self.forms.clone();
+        forms.extend_from_slice(match layout {
+            Layout::FileRepository => &[Form::FileRepository],
+            Layout::Offline => &[Form::KubernetesUrl, Form::BaseUrl],
+        });
         forms
     }
 
@@ -123,8 +128,9 @@ impl FromStr for ClusterOption {
             "install-crictl" => Ok(Self::InstallCrictl),
             "skip-runtime" => Ok(Self::SkipRuntime),
             "cilium-portmap" => Ok(Self::CiliumPortmap),
+            "dns-controller" => Ok(Self::DnsController),
             other => Err(format!(
-                "'{other}' is not a cluster option that changes the files: install-nerdctl, install-crictl, skip-runtime or cilium-portmap"
+                "'{other}' is not a cluster option that changes what is downloaded: install-nerdctl, install-crictl, skip-runtime, cilium-portmap or dns-controller"
             )),
         }
     }

@@ -6,7 +6,7 @@ use semver::Version;
 use serde::Deserialize;
 
 use super::version::Range;
-use super::{ClusterOption, Runtime};
+use super::{ClusterOption, Form, Runtime};
 use crate::asset::Arch;
 use crate::digest::Digest;
 
@@ -175,15 +175,6 @@ pub(super) enum Part {
     Clients,
     /// Texts that say which release to take.
     Pointers,
-}
-
-/// The way in which kops is told to use a mirror, where that changes what it asks for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub(super) enum Form {
-    KubernetesUrl,
-    BaseUrl,
-    FileRepository,
 }
 
 /// Conditions, all of which must hold.

@@ -7,7 +7,7 @@ use globset::{Glob, GlobSet, GlobSetBuilder};
 use semver::Version;
 
 use crate::asset::Asset;
-use crate::catalogue::{Catalogue, ClusterOption, Selection, listing, version};
+use crate::catalogue::{Catalogue, ClusterOption, Form, Selection, listing, version};
 use crate::config::Config;
 use crate::digest::{Algorithm, Digest};
 use crate::events::{Event, Observer, told};
@@ -136,6 +136,10 @@ fn selection(config: &Config, kops: &Version, kubernetes: &Version) -> anyhow::R
         (config.skip_container_runtime, ClusterOption::SkipRuntime),
         (config.cilium_portmap, ClusterOption::CiliumPortmap),
     ];
+    let forms = [
+        (config.with_kubernetes_url, Form::KubernetesUrl),
+        (config.with_base_url, Form::BaseUrl),
+    ];
     Ok(Selection {
         archs: config.arch.clone(),
         networking: config.networking.clone(),
@@ -151,8 +155,10 @@ fn selection(config: &Config, kops: &Version, kubernetes: &Version) -> anyhow::R
             .collect(),
         clients: config.clients,
         pointers: config.pointers,
-        kubernetes_url: config.with_kubernetes_url,
-        base_url: config.with_base_url,
+        forms: forms
+            .into_iter()
+            .filter_map(|(is_set, form)| is_set.then_some(form))
+            .collect(),
         layout: config.layout,
         ..Selection::new(kops.clone(), vec![kubernetes.clone()])
     })
