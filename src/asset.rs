@@ -146,6 +146,16 @@ pub enum Voucher {
     },
 }
 
+impl Voucher {
+    /// The digest, where it needs no request.
+    pub fn digest(&self) -> Option<Digest> {
+        match self {
+            Self::Known { digest, .. } | Self::Carried { digest, .. } => Some(*digest),
+            Self::Sidecar { .. } | Self::List { .. } => None,
+        }
+    }
+}
+
 /// An independent witness: the first of its vouchers that exists speaks for it.
 pub type Witness = Vec<Voucher>;
 

@@ -1,5 +1,6 @@
 //! Carries out one subcommand each: settings to parts, parts to stages, and what came of it to an exit code.
 
+mod consumer;
 mod parts;
 mod policy;
 mod select;
@@ -65,6 +66,7 @@ async fn run_with(
         Command::Assets(args) => assets(args, output, config, observer.as_ref()),
         Command::Verify(args) => verify(args, output, config).await,
         Command::Repair(args) => repair(args, output, config, observer, &stop, screen).await,
+        Command::Env(args) => consumer::env(args, output, config, observer.as_ref()).await,
         Command::Serve(args) => serve(args, stop).await,
         Command::BucketPolicy(args) => policy::policy(args, config),
         _ => bail!("not yet"),

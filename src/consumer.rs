@@ -326,6 +326,13 @@ impl Settings {
         text
     }
 
+    /// The variables alone, for `eval`.
+    pub fn variables(&self) -> String {
+        let line =
+            |setting: &Setting| format!("export {}={}\n", setting.name, quoted(&setting.value));
+        self.environment.iter().map(line).collect()
+    }
+
     /// The flags of `kops create cluster`, quoted for a shell.
     pub fn flags(&self) -> String {
         let flags = self

@@ -155,14 +155,7 @@ impl Listing {
 }
 
 fn known(asset: &Asset) -> Option<Digest> {
-    asset
-        .witnesses
-        .iter()
-        .flatten()
-        .find_map(|voucher| match voucher {
-            Voucher::Known { digest, .. } | Voucher::Carried { digest, .. } => Some(*digest),
-            Voucher::Sidecar { .. } | Voucher::List { .. } => None,
-        })
+    asset.witnesses.iter().flatten().find_map(Voucher::digest)
 }
 
 /// kops' rule: the repository's URL with the canonical path joined to its own; a file that is on that host already stays there.
