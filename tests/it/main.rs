@@ -8,6 +8,7 @@ mod folder_store;
 mod loopback_origin;
 mod loopback_releases;
 mod loopback_s3;
+mod mirror_run;
 mod s3_store;
 mod serve;
 mod store_contract;
