@@ -454,12 +454,7 @@ impl Fetch<'_> {
         }
     }
 
-    fn settle_length(
-        &self,
-        shared: &Shared,
-        source: usize,
-        length: u64,
-    ) -> Result<(), FetchError> {
+    fn settle_length(&self, shared: &Shared, source: usize, length: u64) -> Result<(), FetchError> {
         self.spool
             .set_length(length)
             .map_err(|error| self.spool_error(error))?;
@@ -633,7 +628,8 @@ impl Course {
             self.attempts.progressed();
             return Ok(false);
         }
-        if lost.heading.failures < self.failures && lost.error.class() == Class::Transient && !anew {
+        if lost.heading.failures < self.failures && lost.error.class() == Class::Transient && !anew
+        {
             return Ok(false); // it broke together with one that was counted
         }
         let again = lost.error.class() == Class::Transient && self.changes <= CHANGES_MAX;

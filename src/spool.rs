@@ -98,7 +98,10 @@ impl SpoolFolder {
         let turn = {
             let mut turns = self.turns.lock().unwrap_or_else(PoisonError::into_inner);
             turns.retain(|_, turn| turn.strong_count() > 0);
-            let turn = turns.get(digest).and_then(Weak::upgrade).unwrap_or_default();
+            let turn = turns
+                .get(digest)
+                .and_then(Weak::upgrade)
+                .unwrap_or_default();
             turns.insert(*digest, Arc::downgrade(&turn));
             turn
         };
