@@ -4,7 +4,7 @@
 //! reads the objects, for stores whose disks may lie. Repairing is an ordinary plan made from the indexes: what is right
 //! inside the store is mended there, the rest is fetched from where it came.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::sync::Arc;
 
@@ -282,7 +282,8 @@ async fn read(
     wrong(md5, digests.md5).or_else(|| sha256.and_then(|sha256| wrong(sha256, digests.sha256)))
 }
 
-/// Mends what an audit of each target found, and says what became of it.
+/// Mends what an audit of each target found, and says what became of it. What no index can bring back, a pointer or an index
+/// itself, is left to `sync`.
 pub async fn repair(
     mirror: &Arc<Mirror>,
     audits: Vec<Audit>,
@@ -321,8 +322,18 @@ pub async fn repair(
             }
         }
     }
+    let mut beyond = Vec::new();
     let mut seen = Vec::new();
     for audit in audits {
+        let within: BTreeSet<Key> = expected(&audit.seen).into_keys().collect();
+        for (key, finding) in &audit.findings {
+            let why = match finding {
+                Finding::Unreadable { .. } => finding.to_string(),
+                _ if within.contains(key) => continue,
+                _ => format!("{finding}; 'kops-mirror sync' of its release brings it back"),
+            };
+            beyond.push(sync::failed_line(key.clone(), why));
+        }
         let bad = audit
             .findings
             .iter()
@@ -336,7 +347,9 @@ pub async fn repair(
         seen,
         &rotten,
     )?;
-    Ok(sync::carry_out(mirror, prepared, stop).await)
+    let mut report = sync::carry_out(mirror, prepared, stop).await;
+    report.outcomes.extend(beyond);
+    Ok(report)
 }
 
 /// An asset as the index knows it: the index vouches for it.

@@ -64,7 +64,10 @@ async fn run_with(
         Command::Sync(args) => sync(args, output, config, observer, &stop, screen).await,
         Command::Plan(args) => plan(args, output, config, observer, &stop).await,
         Command::Assets(args) => assets(args, output, config, observer.as_ref()),
-        Command::Verify(args) => verify(args, output, config).await,
+        Command::Verify(args) => stop
+            .run_until_cancelled(verify(args, output, config))
+            .await
+            .unwrap_or(Ok(Exit::Interrupted)),
         Command::Repair(args) => repair(args, output, config, observer, &stop, screen).await,
         Command::Env(args) => consumer::env(args, output, config, observer.as_ref()).await,
         Command::Serve(args) => serve(args, stop).await,

@@ -8,12 +8,12 @@ use std::collections::HashMap;
 use std::io;
 use std::ops::Range;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
 use futures::stream::{FuturesUnordered, StreamExt};
 use rangemap::RangeSet;
+use tokio::time::{Instant, sleep_until};
 
 use crate::asset::Key;
 use crate::digest::Digest;
@@ -28,6 +28,10 @@ use crate::store::SINGLE_PART_MAX_BYTES;
 /// between two of them is noise.
 const CHUNK_MIN_BYTES: u64 = 1 << 20;
 const CHUNK_MAX_BYTES: u64 = 8 << 20;
+
+/// So often may a file change at one source: once for a release that is made anew, twice to be sure. A source that changes it
+/// more often is no use; where only its ETags differ, as those of many servers behind one name do, the digest decides.
+const CHANGES_MAX: u32 = 2;
 
 /// Written and noted at a time, when as much is there.
 const WRITE_BYTES: usize = 256 << 10;
@@ -90,16 +94,13 @@ impl Tally {
 
     /// Bytes by the source that brought them, as it may be printed.
     pub fn origins(&self) -> HashMap<String, u64> {
-        self.origins
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .clone()
+        locked(&self.origins).clone()
     }
 
     fn count(&self, origin: &str, received: u64, fresh: u64) {
         self.received.fetch_add(received, Ordering::Relaxed);
         self.fresh.fetch_add(fresh, Ordering::Relaxed);
-        let mut origins = self.origins.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut origins = locked(&self.origins);
         match origins.get_mut(origin) {
             Some(bytes) => *bytes += received,
             None => drop(origins.insert(origin.to_owned(), received)),
@@ -134,11 +135,41 @@ pub struct Fetch<'a> {
 struct Shared {
     /// A source answered with the whole file where a part was asked for.
     whole: AtomicBool,
-    /// The first strong validator that each source answered with.
-    validators: Mutex<HashMap<usize, String>>,
+    /// The strong validator that each source answered with, and how often it has changed.
+    validators: Mutex<HashMap<usize, (String, u32)>>,
+    /// Which source told the length, if one of this fetch did.
+    told_length: Mutex<Option<usize>>,
     /// The whole file's MD5, by the word of a source's transport.
     md5: Mutex<Option<Digest>>,
-    reservation: tokio::sync::Mutex<Option<Reservation>>,
+    reservation: Mutex<Option<Reservation>>,
+}
+
+impl Shared {
+    /// Whether a source's validator shows another file than before, and may be believed.
+    fn is_another(&self, source: usize, etag: &str) -> bool {
+        let mut validators = locked(&self.validators);
+        let (before, changes) = validators
+            .entry(source)
+            .or_insert_with(|| (etag.to_owned(), 0));
+        if before == etag || *changes == CHANGES_MAX {
+            return false;
+        }
+        etag.clone_into(before);
+        *changes += 1;
+        true
+    }
+
+    /// What a source told that was left for good contradicts nobody any more.
+    fn forget_length_of(&self, course: &Course) {
+        let mut told = locked(&self.told_length);
+        if told.is_some_and(|source| course.left[source].is_some()) {
+            *told = None;
+        }
+    }
+}
+
+fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// A whole spool, and what was learnt on the way.
@@ -169,8 +200,7 @@ impl Fetch<'_> {
                     break;
                 };
                 course.expected.insert(part.clone());
-                let pause = course.pauses.pop();
-                flights.push(self.fly(&shared, course.source, course.whole, part, pause));
+                flights.push(self.fly(&shared, course.heading(), part));
             }
             tokio::select! {
                 Some((part, ended)) = flights.next() => {
@@ -183,16 +213,18 @@ impl Fetch<'_> {
                         flights.clear();
                         course.expected.clear();
                     }
+                    shared.forget_length_of(&course);
                 }
                 // More connections become useful once the length is known.
                 _ = seen.changed(), if self.spool.seen().length.is_none() => {}
             }
         }
         drop(flights);
-        let md5_of_transport = *shared.md5.lock().unwrap_or_else(PoisonError::into_inner);
+        let md5_of_transport = *locked(&shared.md5);
+        let reservation = locked(&shared.reservation).take();
         Ok(Fetched {
             md5_of_transport,
-            reservation: shared.reservation.into_inner(),
+            reservation,
         })
     }
 
@@ -237,39 +269,35 @@ impl Fetch<'_> {
     async fn fly(
         &self,
         shared: &Shared,
-        source: usize,
-        whole: bool,
+        heading: Heading,
         part: Range<u64>,
-        pause: Option<Duration>,
     ) -> (Range<u64>, Result<(), Lost>) {
-        if let Some(pause) = pause {
-            tokio::time::sleep(pause).await;
+        if let Some(until) = heading.not_before {
+            sleep_until(until).await;
         }
         let mut gained = false;
         let ended = self
-            .bring(shared, source, whole, part.clone(), &mut gained)
-            .await;
-        (
-            part,
-            ended.map_err(|error| Lost {
+            .bring(shared, heading, part.clone(), &mut gained)
+            .await
+            .map_err(|error| Lost {
                 error,
                 gained,
-                source,
-            }),
-        )
+                heading,
+            });
+        (part, ended)
     }
 
     async fn bring(
         &self,
         shared: &Shared,
-        at_source: usize,
-        whole: bool,
+        heading: Heading,
         part: Range<u64>,
         gained: &mut bool,
     ) -> Result<(), FetchError> {
-        let source = &self.sources[at_source];
+        let Heading { source, whole, .. } = heading;
+        let (at_source, source) = (source, &self.sources[source]);
         let host = self.limits.host(source);
-        let _admission = host.admit().await;
+        let admission = host.admit().await;
         let asked = (!whole || part.start > 0).then_some(part.start..part.end);
         let mut answer = match self.origins.open(source, asked).await {
             Ok(answer) => answer,
@@ -280,7 +308,12 @@ impl Fetch<'_> {
                 return Err(error.into());
             }
         };
-        self.learn(shared, at_source, &answer).await?;
+        if let Some(length) = self.learn(shared, at_source, &answer)? {
+            // Those who have room may need this connection to get done: it is given back while waiting.
+            drop((answer, admission));
+            self.make_room(shared, length).await?;
+            return self.settle_length(shared, at_source, length);
+        }
         let body = self.place(&answer, whole, &part)?;
         self.take(source, &mut answer, body, gained).await
     }
@@ -377,65 +410,76 @@ impl Fetch<'_> {
         written.map_err(|error| self.spool_error(error))
     }
 
-    /// Takes note of what an answer tells about the file as a whole; refuses what contradicts an earlier answer.
-    async fn learn(
+    /// Takes note of what an answer tells about the file as a whole; refuses what contradicts an earlier answer. Tells the
+    /// length when there is no room for it yet.
+    fn learn(
         &self,
         shared: &Shared,
         source: usize,
         answer: &Answer,
-    ) -> Result<(), FetchError> {
+    ) -> Result<Option<u64>, FetchError> {
         if answer.part.is_none() {
             shared.whole.store(true, Ordering::Relaxed);
         }
-        let changed = |what| OriginError::Changed {
-            url: answer.shown().to_owned(),
-            what,
-        };
-        if let Some(etag) = &answer.etag {
-            let mut validators = shared
-                .validators
-                .lock()
-                .unwrap_or_else(PoisonError::into_inner);
-            let first = validators.entry(source).or_insert_with(|| etag.clone());
-            if first != etag {
-                validators.remove(&source);
-                return Err(changed("its ETag is another".to_owned()).into());
-            }
+        let url = || answer.shown().to_owned();
+        if let Some(etag) = &answer.etag
+            && shared.is_another(source, etag)
+        {
+            let what = "its ETag is another".to_owned();
+            return Err(OriginError::Changed { url: url(), what }.into());
         }
         if answer.md5.is_some() {
-            *shared.md5.lock().unwrap_or_else(PoisonError::into_inner) = answer.md5;
+            *locked(&shared.md5) = answer.md5;
         }
-        let (Some(total), before) = (answer.total, self.spool.seen().length) else {
-            return Ok(());
+        let Some(total) = answer.total else {
+            return Ok(None);
         };
-        match before {
-            Some(length) if length != total => {
-                Err(changed(format!("it had {length} bytes and now has {total}")).into())
+        match self.spool.seen().length {
+            Some(length) if length == total => Ok(None),
+            Some(length) => {
+                let teller = *locked(&shared.told_length);
+                Err(if teller.is_some_and(|teller| teller != source) {
+                    let what = format!("{total} bytes where another source has {length}");
+                    OriginError::Another { url: url(), what }
+                } else {
+                    let what = format!("it had {length} bytes and now has {total}");
+                    OriginError::Changed { url: url(), what }
+                }
+                .into())
             }
-            Some(_) => Ok(()),
-            None => {
-                self.make_room(shared, total).await?;
-                self.spool
-                    .set_length(total)
-                    .map_err(|error| self.spool_error(error))?;
-                self.observer.event(&Event::Started {
-                    key: self.key.clone(),
-                    length: Some(total),
-                    resumed_bytes: self.spool.arrived_bytes(),
-                });
-                Ok(())
+            None if self.has_room(shared, total)? => {
+                self.settle_length(shared, source, total).map(|()| None)
             }
+            None => Ok(Some(total)),
         }
+    }
+
+    fn settle_length(&self, shared: &Shared, source: usize, length: u64) -> Result<(), FetchError> {
+        self.spool
+            .set_length(length)
+            .map_err(|error| self.spool_error(error))?;
+        *locked(&shared.told_length) = Some(source);
+        self.observer.event(&Event::Started {
+            key: self.key.clone(),
+            length: Some(length),
+            resumed_bytes: self.spool.arrived_bytes(),
+        });
+        Ok(())
     }
 
     /// Refuses what can never be stored or spooled, before its bytes move; waits for its share of the spool's limit.
     async fn make_room(&self, shared: &Shared, length: u64) -> Result<(), FetchError> {
+        if !self.has_room(shared, length)? {
+            let reservation = self.folder.reserve(length).await;
+            *locked(&shared.reservation) = Some(reservation);
+        }
+        Ok(())
+    }
+
+    /// Whether the spool's limit has room for this content, which is taken if so.
+    fn has_room(&self, shared: &Shared, length: u64) -> Result<bool, FetchError> {
         if length > SINGLE_PART_MAX_BYTES {
             return Err(FetchError::TooLarge { length });
-        }
-        let mut reservation = shared.reservation.lock().await;
-        if reservation.is_none() {
-            *reservation = Some(self.folder.reserve(length).await);
         }
         let needed_bytes = length.saturating_sub(self.spool.arrived_bytes());
         let available_bytes = self
@@ -450,7 +494,11 @@ impl Fetch<'_> {
                 available_bytes,
             });
         }
-        Ok(())
+        let mut reservation = locked(&shared.reservation);
+        if reservation.is_none() {
+            *reservation = self.folder.try_reserve(length);
+        }
+        Ok(reservation.is_some())
     }
 
     fn spool_error(&self, source: io::Error) -> FetchError {
@@ -491,12 +539,29 @@ impl Body {
     }
 }
 
+/// How a flight sets out.
+#[derive(Clone, Copy)]
+struct Heading {
+    source: usize,
+    whole: bool,
+    /// Failures that had been counted before.
+    failures: u32,
+    not_before: Option<Instant>,
+}
+
 /// A flight that ended before its part was whole.
 struct Lost {
     error: FetchError,
     /// Whether it brought anything before.
     gained: bool,
-    source: usize,
+    heading: Heading,
+}
+
+impl Lost {
+    /// What trickles below the floor gets nowhere, though it brings something.
+    fn is_progress(&self) -> bool {
+        self.gained && !matches!(self.error, FetchError::Origin(OriginError::Stalled { .. }))
+    }
 }
 
 /// Where a fetch stands: its source, what is in flight, and its patience.
@@ -509,8 +574,11 @@ struct Course {
     expected: RangeSet<u64>,
     attempts: Attempts,
     policy: Policy,
-    /// Pauses that flights to come have to make.
-    pauses: Vec<Duration>,
+    /// Failures counted so far. Flights that broke together are one.
+    failures: u32,
+    /// How often the file has changed at the source.
+    changes: u32,
+    not_before: Option<Instant>,
 }
 
 impl Course {
@@ -522,33 +590,50 @@ impl Course {
             expected: RangeSet::new(),
             attempts: Attempts::new(policy),
             policy,
-            pauses: Vec::new(),
+            failures: 0,
+            changes: 0,
+            not_before: None,
+        }
+    }
+
+    fn heading(&self) -> Heading {
+        Heading {
+            source: self.source,
+            whole: self.whole,
+            failures: self.failures,
+            not_before: self.not_before,
         }
     }
 
     /// Decides what a lost flight means. True when every other flight has to be dropped too: what they bring is no use.
     fn absorb(&mut self, fetch: &Fetch<'_>, lost: Lost) -> Result<bool, FetchError> {
-        if lost.source != self.source {
+        if lost.heading.source != self.source {
             return Ok(false); // an echo from a source that was left
         }
+        let mut anew = false;
         match &lost.error {
             FetchError::Origin(OriginError::IgnoresRange { .. }) if !self.whole => {
                 self.whole = true;
                 return Ok(true);
             }
-            FetchError::Origin(OriginError::Changed { .. }) => fetch.discard()?,
-            FetchError::Origin(_) => {}
+            FetchError::Origin(OriginError::Changed { .. }) => {
+                fetch.discard()?;
+                self.changes += 1;
+                anew = true;
+            }
+            FetchError::Origin(_) | FetchError::TooLarge { .. } => {}
             _ => return Err(lost.error),
         }
-        let anew = matches!(lost.error, FetchError::Origin(OriginError::Changed { .. }));
-        if lost.gained && !anew {
+        if lost.is_progress() && !anew {
             self.attempts.progressed();
             return Ok(false);
         }
-        let pause = (lost.error.class() == Class::Transient)
-            .then(|| self.attempts.failed())
-            .flatten();
-        let Some(pause) = pause else {
+        if lost.heading.failures < self.failures && lost.error.class() == Class::Transient && !anew
+        {
+            return Ok(false); // it broke together with one that was counted
+        }
+        let again = lost.error.class() == Class::Transient && self.changes <= CHANGES_MAX;
+        let Some(pause) = again.then(|| self.attempts.failed()).flatten() else {
             self.leave(lost.error)?;
             return Ok(anew);
         };
@@ -557,7 +642,8 @@ impl Course {
             why: told(&lost.error),
             pause,
         });
-        self.pauses.push(pause);
+        self.failures += 1;
+        self.not_before = Some(Instant::now() + pause);
         self.turn();
         Ok(anew)
     }
@@ -566,7 +652,8 @@ impl Course {
     fn leave(&mut self, error: FetchError) -> Result<(), FetchError> {
         self.left[self.source] = Some(told(&error));
         self.attempts = Attempts::new(self.policy);
-        self.pauses.clear();
+        self.not_before = None;
+        self.changes = 0;
         self.whole = false;
         if self.turn() || self.left[self.source].is_none() {
             return Ok(());

@@ -179,6 +179,8 @@ pub enum OriginError {
     IgnoresRange { url: String },
     #[error("the file at {url} changed while it was fetched: {what}")]
     Changed { url: String, what: String },
+    #[error("{url} is another file: {what}")]
+    Another { url: String, what: String },
     #[error("{url} is larger than the {limit_bytes} bytes that it may have")]
     TooLarge { url: String, limit_bytes: u64 },
     #[error("{url} redirects too often, or to nowhere")]
@@ -218,6 +220,7 @@ impl OriginError {
             | Self::Changed { .. } => Class::Transient,
             Self::Certificate { .. }
             | Self::WebPage { .. }
+            | Self::Another { .. }
             | Self::TooLarge { .. }
             | Self::Redirect { .. }
             | Self::Client { .. } => Class::Permanent,
@@ -256,12 +259,17 @@ pub struct Answer {
     /// Time spent waiting for this body since the floor was last checked, and what came in it.
     waited: Duration,
     brought: u64,
+    /// The end, or the error, that was met while looking for more than was asked for: bodies tell it only once.
+    met: Option<Result<Option<Bytes>, OriginError>>,
 }
 
 impl Answer {
     /// The next piece of the body; None at its proper end. A stall is a speed below the floor over the window, counted only
     /// while waiting here: what the reader does between two calls is not the origin's fault.
     pub async fn piece(&mut self) -> Result<Option<Bytes>, OriginError> {
+        if let Some(met) = self.met.take() {
+            return met;
+        }
         let started = tokio::time::Instant::now();
         let left = self.stall_window.saturating_sub(self.waited);
         let piece = tokio::time::timeout(left, self.response.chunk()).await;
@@ -306,11 +314,16 @@ impl Answer {
         let mut bytes = first.len();
         let mut pieces = vec![first];
         while bytes < bytes_max {
-            let Some(Ok(Some(piece))) = self.piece().now_or_never() else {
-                break; // an end or an error is met again by the next call
-            };
-            bytes += piece.len();
-            pieces.push(piece);
+            match self.piece().now_or_never() {
+                Some(Ok(Some(piece))) => {
+                    bytes += piece.len();
+                    pieces.push(piece);
+                }
+                met => {
+                    self.met = met;
+                    break;
+                }
+            }
         }
         Ok(Some(pieces))
     }
@@ -504,6 +517,14 @@ impl Origins {
             StatusCode::RANGE_NOT_SATISFIABLE if total_when_unsatisfiable == Some(0) => {
                 (Some(0..0), Some(0))
             }
+            // Only what lies within a file is asked for, so it was longer when that was told.
+            StatusCode::RANGE_NOT_SATISFIABLE if part.is_some() => {
+                let what = match total_when_unsatisfiable {
+                    Some(total) => format!("it has {total} bytes, fewer than before"),
+                    None => "it has fewer bytes than before".to_owned(),
+                };
+                return Err(OriginError::Changed { url: shown, what });
+            }
             status => {
                 let retry_after = retry_after(headers);
                 return Err(OriginError::Status {
@@ -538,6 +559,7 @@ impl Origins {
             stall_floor_bytes: self.settings.stall_floor_bytes,
             waited: Duration::ZERO,
             brought: 0,
+            met: None,
         })
     }
 

@@ -7,18 +7,19 @@
 //! Nothing here is synced to the disk. After a power cut the journal may name bytes that are not there; the digest finds that
 //! out, the spool is discarded and the file is fetched again. Paying an fsync per range for that rare case would be wrong.
 
+use std::collections::HashMap;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Write};
 use std::ops::Range;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
 use futures::stream::{self, BoxStream, StreamExt};
 use rangemap::RangeSet;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
+use tokio::sync::{OwnedMutexGuard, OwnedSemaphorePermit, Semaphore, watch};
 
 use crate::digest::Digest;
 
@@ -35,6 +36,7 @@ pub struct SpoolFolder {
     /// In MiB, so that any sensible limit fits a semaphore.
     budget: Arc<Semaphore>,
     budget_mebibytes: u32,
+    turns: Mutex<HashMap<Digest, Weak<tokio::sync::Mutex<()>>>>,
     /// Holds the lock for as long as it is open.
     _lock: File,
 }
@@ -85,8 +87,28 @@ impl SpoolFolder {
             folder: path.to_owned(),
             budget,
             budget_mebibytes,
+            turns: Mutex::default(),
             _lock: lock,
         })
+    }
+
+    /// As [`SpoolFolder::spool`], for one asset at a time: two keys may want the same content, and the second waits until the
+    /// first has done with it. What the first leaves, the second finds.
+    pub async fn claim(&self, digest: &Digest) -> io::Result<Spool> {
+        let turn = {
+            let mut turns = self.turns.lock().unwrap_or_else(PoisonError::into_inner);
+            turns.retain(|_, turn| turn.strong_count() > 0);
+            let turn = turns
+                .get(digest)
+                .and_then(Weak::upgrade)
+                .unwrap_or_default();
+            turns.insert(*digest, Arc::downgrade(&turn));
+            turn
+        };
+        let claim = turn.lock_owned().await;
+        let mut spool = self.spool(digest)?;
+        spool.claim = Some(claim);
+        Ok(spool)
     }
 
     /// The spool of the content with this digest, with whatever an earlier run left of it.
@@ -100,11 +122,21 @@ impl SpoolFolder {
 
     /// Waits until `length` more bytes fit into the limit; they are given back when the reservation is dropped.
     pub async fn reserve(&self, length: u64) -> Reservation {
-        let mebibytes = u32::try_from(length.div_ceil(1 << 20))
-            .unwrap_or(u32::MAX)
-            .min(self.budget_mebibytes);
-        let permit = Arc::clone(&self.budget).acquire_many_owned(mebibytes).await;
+        let budget = Arc::clone(&self.budget);
+        let permit = budget.acquire_many_owned(self.mebibytes(length)).await;
         Reservation(permit.expect("the budget is never closed"))
+    }
+
+    /// As [`SpoolFolder::reserve`], or None where it would have to wait.
+    pub fn try_reserve(&self, length: u64) -> Option<Reservation> {
+        let permit = Arc::clone(&self.budget).try_acquire_many_owned(self.mebibytes(length));
+        permit.ok().map(Reservation)
+    }
+
+    fn mebibytes(&self, length: u64) -> u32 {
+        u32::try_from(length.div_ceil(1 << 20))
+            .unwrap_or(u32::MAX)
+            .min(self.budget_mebibytes)
     }
 
     /// Bytes free for another spool.
@@ -154,6 +186,7 @@ pub struct Spool {
     path: PathBuf,
     state: Mutex<State>,
     seen: watch::Sender<Seen>,
+    claim: Option<OwnedMutexGuard<()>>,
 }
 
 #[derive(Debug)]
@@ -209,6 +242,7 @@ impl Spool {
             path,
             state: Mutex::new(state),
             seen,
+            claim: None,
         })
     }
 
@@ -319,8 +353,13 @@ impl Spool {
         Ok(())
     }
 
-    /// Removes the files: the content is published. The spool itself stays readable until it is dropped.
+    /// Removes the files: the content is published. The spool itself stays readable until it is dropped. Files that another
+    /// asset waits for are left to it.
     pub fn remove(&self) -> io::Result<()> {
+        let is_awaited = |claim| Arc::strong_count(OwnedMutexGuard::mutex(claim)) > 1;
+        if self.claim.as_ref().is_some_and(is_awaited) {
+            return Ok(());
+        }
         fs::remove_file(self.path.with_extension("ranges"))?;
         fs::remove_file(&self.path)
     }

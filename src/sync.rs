@@ -10,6 +10,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::asset::{Asset, Key, Role};
+use crate::digest::Algorithm;
 use crate::events::{Event, told};
 use crate::index::{self, Entry, Index, Release};
 use crate::plan::summary::Summary;
@@ -85,10 +86,18 @@ impl Prepared {
         let mut plan = Plan::new(vouched, &held)?;
         for item in &mut plan.items {
             for (action, rotten) in item.actions.iter_mut().zip(rotten) {
-                if rotten.contains(&item.wanted.asset.key) {
+                let asset = &item.wanted.asset;
+                if rotten.contains(&asset.key) {
                     *action = Action::Transfer {
                         why: "its bytes are not what its ETag says".to_owned(),
                     };
+                    continue;
+                }
+                let is_rotten =
+                    |algorithm: &Algorithm| rotten.contains(&asset.key.sidecar(*algorithm));
+                if *action == Action::Skip && asset.sidecars.iter().any(is_rotten) {
+                    let sidecars = asset.sidecars.clone();
+                    *action = Action::Sidecars { sidecars };
                 }
             }
         }
@@ -313,7 +322,11 @@ pub async fn carry_out(
             let Some((files, pointers)) = entries.filter(|_| !stop.is_cancelled()) else {
                 continue;
             };
-            match marker.mark(at, release, files, pointers).await {
+            let marking = marker.mark(at, release, files, pointers);
+            let Some(ended) = stop.run_until_cancelled(marking).await else {
+                continue;
+            };
+            match ended {
                 Ok(()) => {
                     complete.insert(&release.name, true);
                     marked.push(format!("{}/{}", mirror.targets[at].place(), release.key()));
@@ -529,7 +542,7 @@ fn is_in_place(seen: &Seen, entry: &Entry) -> bool {
         .is_some_and(|object| object.etag == ETag::from(entry.md5) && object.length == entry.length)
 }
 
-fn failed_line(key: Key, why: String) -> Line {
+pub(crate) fn failed_line(key: Key, why: String) -> Line {
     Line {
         key,
         kind: Kind::Failed,

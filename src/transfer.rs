@@ -3,6 +3,7 @@
 //! Three questions, three functions: how many at once ([`carry_out`]), what does this target need (`need`), which steps does a
 //! byte take (`carry`, `obtain`). A failed asset is an outcome, not an error: it never stops the rest.
 
+use std::collections::BTreeSet;
 use std::io;
 use std::sync::Arc;
 
@@ -19,7 +20,7 @@ use crate::limits::Limits;
 use crate::origin::{Origins, Shown, Source};
 use crate::plan::{Action, Item};
 use crate::publish;
-use crate::retry::Policy;
+use crate::retry::{Attempts, Class, Policy};
 use crate::spool::{Reservation, Spool, SpoolFolder};
 use crate::store::{Condition, ETag, Stat, Store, StoreError};
 use crate::verify::{self, Mismatch, Verified};
@@ -45,7 +46,10 @@ pub struct Mirror {
 pub enum TransferError {
     #[error(transparent)]
     Fetch(#[from] FetchError),
-    #[error("wrong content came {attempts} times from {}", sources.join(", "))]
+    #[error(
+        "wrong content came {attempts} times from {}; it is not published: try another source with --origin HOST=URL",
+        sources.join(", ")
+    )]
     Corrupt {
         attempts: usize,
         sources: Vec<String>,
@@ -132,8 +136,26 @@ pub async fn carry_out(
 enum Need {
     Nothing,
     Sidecars,
+    /// Its object has the right bytes and can't be mended where it is: they are put again.
+    Rewrite,
     Content,
+    /// Nothing any more, since it could not be looked at.
+    Failed(StoreError),
 }
+
+impl Need {
+    fn is_for_content(&self) -> bool {
+        matches!(self, Self::Rewrite | Self::Content)
+    }
+
+    /// Whether the right bytes are there.
+    fn is_held(&self) -> bool {
+        matches!(self, Self::Nothing | Self::Sidecars | Self::Rewrite)
+    }
+}
+
+/// What an object was found to hold.
+type FoundOut = Option<(Digests, u64)>;
 
 impl Mirror {
     async fn transfer(&self, item: Item, stop: &CancellationToken) -> Outcome {
@@ -156,13 +178,16 @@ impl Mirror {
             Some(Err(error)) => (vec![Ended::Failed(told(&error)); self.targets.len()], None),
             None => (vec![Ended::Cancelled; self.targets.len()], None),
         };
-        for ended in &places {
-            if let Ended::Failed(why) = ended {
-                self.observer.event(&Event::Failed {
-                    key: key.clone(),
-                    why: why.clone(),
-                });
-            }
+        let failed = places.iter().filter_map(|ended| match ended {
+            Ended::Failed(why) => Some(why),
+            _ => None,
+        });
+        // What fails for every target is told once.
+        for why in failed.collect::<BTreeSet<_>>() {
+            self.observer.event(&Event::Failed {
+                key: key.clone(),
+                why: why.clone(),
+            });
         }
         let (received_bytes, refetched_bytes) = (tally.received_bytes(), tally.refetched_bytes());
         let outcome = Outcome {
@@ -189,7 +214,8 @@ impl Mirror {
         let mut digests = item.held.clone();
         let mut length = item.length;
         for (target, action) in self.targets.iter().zip(&item.actions) {
-            let (need, found) = self.need(target.as_ref(), item, action).await?;
+            let looked = self.need(target.as_ref(), item, action).await;
+            let (need, found) = looked.unwrap_or_else(|error| (Need::Failed(error), None));
             if let Some((found, found_length)) = found {
                 digests.get_or_insert(found);
                 length.get_or_insert(found_length);
@@ -197,12 +223,12 @@ impl Mirror {
             needs.push(need);
         }
         let mut content = None;
-        if needs.iter().any(|need| matches!(need, Need::Content)) {
+        if needs.iter().any(Need::is_for_content) {
             let holders = self
                 .targets
                 .iter()
                 .zip(&needs)
-                .filter(|(_, need)| !matches!(need, Need::Content));
+                .filter(|(_, need)| need.is_held());
             let holders: Vec<&dyn Store> = holders.map(|(target, _)| target.as_ref()).collect();
             let obtained = self.obtain(item, &holders, tally).await?;
             digests = Some(obtained.content.digests().clone());
@@ -210,17 +236,21 @@ impl Mirror {
             content = Some(obtained);
         }
         let (Some(digests), Some(length)) = (digests, length) else {
-            return Err(TransferError::Unexpected);
+            let failed = needs.into_iter().find_map(|need| match need {
+                Need::Failed(error) => Some(error),
+                _ => None,
+            });
+            return Err(failed.map_or(TransferError::Unexpected, TransferError::Store));
         };
         let mut places = Vec::new();
         for (at, need) in needs.iter().enumerate() {
-            let ended = match need {
-                Need::Nothing => Ended::Held,
-                Need::Sidecars => self.put_sidecars(at, item, &digests).await,
-                Need::Content => match &content {
-                    Some(obtained) => self.put(at, item, &obtained.content).await,
-                    None => Ended::Held,
-                },
+            let ended = match (need, &content) {
+                (Need::Sidecars, _) => self.put_sidecars(at, item, &digests).await,
+                (Need::Rewrite | Need::Content, Some(obtained)) => {
+                    self.put(at, item, &obtained.content).await
+                }
+                (Need::Failed(error), _) => Ended::Failed(told(error)),
+                (Need::Nothing | Need::Rewrite | Need::Content, _) => Ended::Held,
             };
             places.push(ended);
         }
@@ -250,12 +280,28 @@ impl Mirror {
         target: &dyn Store,
         item: &Item,
         action: &Action,
-    ) -> Result<(Need, Option<(Digests, u64)>), StoreError> {
+    ) -> Result<(Need, FoundOut), StoreError> {
         match action {
-            Action::Skip => Ok((Need::Nothing, None)),
-            Action::Sidecars { .. } => Ok((Need::Sidecars, None)),
-            Action::Transfer { .. } => Ok((Need::Content, None)),
-            Action::Inspect { .. } => self.inspect(target, item).await,
+            Action::Skip => return Ok((Need::Nothing, None)),
+            Action::Sidecars { .. } => return Ok((Need::Sidecars, None)),
+            Action::Transfer { .. } => return Ok((Need::Content, None)),
+            Action::Inspect { .. } => {}
+        }
+        let mut attempts = Attempts::new(self.policy);
+        loop {
+            let error = match self.inspect(target, item).await {
+                Err(error) if error.class() == Class::Transient => error,
+                ended => return ended,
+            };
+            let Some(pause) = attempts.failed() else {
+                return Err(error);
+            };
+            self.observer.event(&Event::Retrying {
+                key: item.wanted.asset.key.clone(),
+                why: told(&error),
+                pause,
+            });
+            tokio::time::sleep(pause).await;
         }
     }
 
@@ -265,7 +311,7 @@ impl Mirror {
         &self,
         target: &dyn Store,
         item: &Item,
-    ) -> Result<(Need, Option<(Digests, u64)>), StoreError> {
+    ) -> Result<(Need, FoundOut), StoreError> {
         let asset = &item.wanted.asset;
         let Some(stat) = target.stat(&asset.key).await? else {
             return Ok((Need::Content, None));
@@ -287,11 +333,11 @@ impl Mirror {
             return Ok((Need::Sidecars, Some((digests, length))));
         }
         let attributes = publish::attributes(asset, &digests);
-        let mended = target.restate(&asset.key, &etag, &attributes).await?;
-        let need = if mended == single_part {
-            Need::Sidecars
-        } else {
-            Need::Content
+        let need = match target.restate(&asset.key, &etag, &attributes).await {
+            Ok(mended) if mended == single_part => Need::Sidecars,
+            Err(error) if error.class() == Class::Transient => return Err(error),
+            // Some servers keep the ETag of a multipart upload, some policies forbid to copy.
+            _ => Need::Rewrite,
         };
         Ok((need, Some((digests, length))))
     }
@@ -333,11 +379,8 @@ impl Mirror {
             });
         }
         let name = item.wanted.name().ok_or(TransferError::Unexpected)?;
-        let spool = Arc::new(
-            self.spools
-                .spool(&name)
-                .map_err(|error| self.spool_error(error))?,
-        );
+        let claimed = self.spools.claim(&name).await;
+        let spool = Arc::new(claimed.map_err(|error| self.spool_error(error))?);
         for holder in holders {
             if let Some(obtained) = self.copy_from(*holder, item, &spool).await? {
                 return Ok(obtained);
@@ -346,7 +389,7 @@ impl Mirror {
         self.fetch_verified(item, &spool, tally).await
     }
 
-    /// Copies from another target that holds the asset; None when that did not work out.
+    /// Copies from a target that holds the asset, so that nothing crosses; None when that did not work out.
     async fn copy_from(
         &self,
         holder: &dyn Store,

@@ -313,7 +313,7 @@ impl<'a> Hearing<'a> {
                     last = Some(error);
                     break;
                 };
-                sleep(pause.max(error.retry_after().unwrap_or_default())).await;
+                sleep(pause).await;
             }
         }
         Err(last.expect("there is at least one source"))
@@ -341,8 +341,13 @@ impl<'a> Hearing<'a> {
         let host = self.limits.host(source);
         let _admission = host.admit().await;
         let read = self.origins.read(source, limit_bytes).await;
-        if let Err(OriginError::Unreachable { .. }) = &read {
-            self.note_unreachable(source);
+        if let Err(error) = &read {
+            if matches!(error, OriginError::Unreachable { .. }) {
+                self.note_unreachable(source);
+            }
+            if let Some(pause) = error.retry_after() {
+                host.pause(pause);
+            }
         }
         read
     }
