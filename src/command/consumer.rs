@@ -138,11 +138,10 @@ fn carried(asset: &Asset) -> Option<Digest> {
 
 /// Where nodes find the first target, as far as its name tells.
 fn base_url(config: &Config) -> anyhow::Result<Url> {
-    let (bucket, prefix) = match config.to.first() {
-        Some(Target::Bucket { bucket, prefix }) => (bucket, prefix),
-        _ => bail!(
+    let Some(Target::Bucket { bucket, prefix }) = config.to.first() else {
+        bail!(
             "nodes read a mirror over HTTP: give the address at which they find the folder, --base-url http://…"
-        ),
+        );
     };
     let host = match (&config.s3.endpoint, &config.s3.region) {
         (Some(endpoint), _) => format!("{}/{bucket}", endpoint.as_str().trim_end_matches('/')),

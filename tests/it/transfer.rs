@@ -1,5 +1,6 @@
 //! The engine between a loopback origin and real stores.
 
+use kops_mirror::events::Event;
 use kops_mirror::loopback::origin::File;
 use kops_mirror::report::Kind;
 
@@ -35,6 +36,8 @@ async fn a_file_arrives_with_its_sidecar_and_the_release_is_marked() {
         (report.bytes_fetched, report.bytes_refetched),
         (9_000_000, 0)
     );
+    let marked = |event: &Event| matches!(event, Event::Marked { release } if release == "test");
+    assert!(world.heard.events().iter().any(marked));
 }
 
 #[tokio::test]
