@@ -1,6 +1,7 @@
 //! Carries out one subcommand each: settings to parts, parts to stages, and what came of it to an exit code.
 
 mod consumer;
+mod demo;
 mod parts;
 mod policy;
 mod select;
@@ -9,7 +10,7 @@ use std::io::{self, Write};
 use std::path::Path;
 use std::sync::Arc;
 
-use anyhow::{Context, bail};
+use anyhow::Context;
 use clap::CommandFactory;
 use serde::Serialize;
 use tokio::net::TcpListener;
@@ -72,7 +73,13 @@ async fn run_with(
         Command::Env(args) => consumer::env(args, output, config, observer.as_ref()).await,
         Command::Serve(args) => serve(args, stop).await,
         Command::BucketPolicy(args) => policy::policy(args, config),
-        _ => bail!("not yet"),
+        Command::Demo(args) => {
+            let played = stop.run_until_cancelled(demo::demo(args, output)).await;
+            played.unwrap_or(Ok(Exit::Interrupted))
+        }
+        Command::Completions { .. } | Command::Man { .. } => {
+            unreachable!("they need no settings, and have been printed")
+        }
     }
 }
 

@@ -47,5 +47,6 @@ pub mod loopback;
 // Shell: may use everything above.
 pub mod cli;
 pub mod command;
+pub mod demo;
 pub mod serve;
 pub mod terminal;

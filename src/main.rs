@@ -9,7 +9,7 @@ use kops_mirror::events::told;
 use kops_mirror::report::Exit;
 use kops_mirror::terminal::Screen;
 use tracing::Level;
-use tracing_subscriber::filter::Targets;
+use tracing_subscriber::filter::{LevelFilter, Targets};
 use tracing_subscriber::prelude::*;
 
 fn main() -> ExitCode {
@@ -36,6 +36,11 @@ fn log_to(screen: &Screen, verbose: u8) {
     let levels = Targets::new()
         .with_default(theirs)
         .with_target("kops_mirror", ours);
+    // The demo's S3 server logs as errors what it refuses to order.
+    let levels = match verbose {
+        0..=2 => levels.with_target("s3s", LevelFilter::OFF),
+        _ => levels,
+    };
     let lines = tracing_subscriber::fmt::layer()
         .with_ansi(false)
         .with_target(false)

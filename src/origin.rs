@@ -19,7 +19,7 @@ use bytes::Bytes;
 use futures::FutureExt;
 use reqwest::header::{self, HeaderMap, HeaderName, HeaderValue};
 use reqwest::{Client, Response, StatusCode};
-use url::Url;
+use url::{Host, Url};
 
 use crate::digest::{Algorithm, Digest};
 use crate::retry::Class;
@@ -339,6 +339,8 @@ pub struct Origins {
     settings: OriginSettings,
     /// Takes the proxies of the environment.
     direct: Client,
+    /// For this machine's own addresses, which no proxy of the environment knows (programs in Go, kops too, go there directly).
+    local: Client,
     /// By proxy URL.
     proxied: BTreeMap<String, Client>,
 }
@@ -349,6 +351,7 @@ impl Origins {
             source: error.without_url().into(),
         };
         let direct = builder(&settings).build().map_err(client_error)?;
+        let local = builder(&settings).no_proxy().build();
         let mut proxied = BTreeMap::new();
         for proxy in settings
             .hosts
@@ -365,6 +368,7 @@ impl Origins {
         Ok(Self {
             settings,
             direct,
+            local: local.map_err(client_error)?,
             proxied,
         })
     }
@@ -439,8 +443,13 @@ impl Origins {
             .proxy
             .as_ref()
             .and_then(|proxy| self.proxied.get(proxy.as_str()));
+        let unproxied = if is_local(url) {
+            &self.local
+        } else {
+            &self.direct
+        };
         let mut request = proxied
-            .unwrap_or(&self.direct)
+            .unwrap_or(unproxied)
             .get(url.clone())
             .header(header::ACCEPT_ENCODING, "identity");
         if !redirected || url.host_str() == source.url.host_str() {
@@ -601,6 +610,15 @@ fn join(base: &Url, canonical: &Url) -> Url {
     ));
     url.set_query(canonical.query().or(base.query()));
     url
+}
+
+fn is_local(url: &Url) -> bool {
+    match url.host() {
+        Some(Host::Domain(name)) => name == "localhost",
+        Some(Host::Ipv4(address)) => address.is_loopback(),
+        Some(Host::Ipv6(address)) => address.is_loopback(),
+        None => false,
+    }
 }
 
 fn redirect_target(url: &Url, response: &Response) -> Option<Url> {

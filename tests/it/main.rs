@@ -4,6 +4,7 @@
 #![allow(clippy::single_range_in_vec_init)]
 
 mod cli;
+mod demo;
 mod folder_store;
 mod loopback_origin;
 mod loopback_releases;
