@@ -96,9 +96,9 @@ pub(super) async fn damage(stage: &Stage) -> anyhow::Result<(Told, Damage)> {
         "reading the objects showed this:\n{deep}"
     );
     let told = Told::did("Replaced kubectl, put protokube anew in parts, turned a bit of runc.")
-        .saw("kops-mirror verify, from the listing alone: kubectl is another content,")
+        .saw("kops-mirror verify, from the listing alone: kubectl is another content")
         .saw(format!(
-            "and protokube has the ETag {etag}, which is no MD5"
+            "from the listing, too: protokube has the ETag {etag}, which is no MD5"
         ))
         .saw("kops-mirror verify --deep: runc as well, whose ETag and length are as they were")
         .figure("found_from_listing", listed.findings.len())
@@ -162,9 +162,8 @@ pub(super) async fn repair(stage: &Stage, damage: Damage) -> anyhow::Result<(Tol
     let again = audit::audit(target.as_ref(), true).await?;
     ensure!(again.is_clean(), "something is still wrong:\n{again}");
     let told = Told::did("kops-mirror repair, then kops-mirror verify --deep.")
-        .saw(format!(
-            "protokube: one CopyObject onto itself inside the bucket; its ETag is {etag}; nothing crossed"
-        ))
+        .saw("protokube: one CopyObject onto itself inside the bucket; nothing crossed")
+        .saw(format!("its ETag is an MD5 now, {etag}"))
         .saw(format!(
             "{} and {}: the origin sent them again, {}",
             damage.replaced.file_name(),

@@ -197,7 +197,10 @@ pub(super) async fn unchanged(stage: &Stage) -> anyhow::Result<(Told, ())> {
             "{skipped} files skipped in {seconds:.2} s: not one byte of a file, not one PUT"
         ))
         .saw(format!(
-            "{of_origin} requests to the origin, all for sidecars and pointers; to the bucket {of_bucket}: {}",
+            "{of_origin} requests to the origin, all for sidecars and pointers"
+        ))
+        .saw(format!(
+            "{of_bucket} requests to the bucket: {}",
             operations(stage)
         ))
         .figure("skipped", skipped)
@@ -245,10 +248,7 @@ pub(super) async fn keep(stage: &Stage, folder: &Path) -> anyhow::Result<(Told, 
         .saw(format!(
             "{files} files were copied from the bucket; the origin sent none"
         ))
-        .saw(format!(
-            "try: kops-mirror verify --to {0}; kops-mirror serve {0}",
-            example.display()
-        ))
+        .saw(format!("try: kops-mirror serve {}", example.display()))
         .figure("files", files)
         .figure("file_bytes_sent", sent);
     Ok((told, ()))

@@ -17,7 +17,7 @@ use crate::asset::{Asset, Key, Role, Voucher};
 use crate::events::Observer;
 use crate::index::Release;
 use crate::limits::Limits;
-use crate::loopback::origin::Origin;
+use crate::loopback::origin::{Exchange, Origin};
 use crate::loopback::releases::{Kind, Releases};
 use crate::loopback::s3::{Bucket, Found, LoopbackS3, Options};
 use crate::origin::{HostSettings, OriginSettings, Origins};
@@ -176,7 +176,7 @@ fn carry_generated_digests(asset: &mut Asset, releases: &Releases) -> anyhow::Re
         "the catalogue wants {url}, which nobody generated"
     );
     for voucher in asset.witnesses.iter_mut().flatten() {
-        if let Voucher::Known { digest, source } = voucher {
+        if let Voucher::Carried { digest, source } = voucher {
             let algorithm = digest.algorithm();
             let generated = releases
                 .digests(url)
@@ -200,7 +200,7 @@ fn settings<'a>(
             .iter()
             .flatten()
             .filter_map(|voucher| match voucher {
-                Voucher::Known { .. } => None,
+                Voucher::Known { .. } | Voucher::Carried { .. } => None,
                 Voucher::Sidecar { url, .. } | Voucher::List { url, .. } => Some(url),
             });
         std::iter::once(&asset.canonical)
@@ -292,7 +292,7 @@ impl Stage {
             .iter()
             .filter(|exchange| self.file_paths.contains(&exchange.path));
         of_files
-            .filter_map(|exchange| exchange.sent())
+            .filter_map(Exchange::sent)
             .map(|sent| sent.end - sent.start)
             .sum()
     }

@@ -194,7 +194,6 @@ pub(super) async fn resume(stage: &Stage, stopped: Stopped) -> anyhow::Result<(T
         ))
         .figure("bytes_arrived_before", stopped.arrived)
         .figure("bytes_sent", sent)
-        .figure("bytes_wanted", wanted)
-        .figure("bytes_sent_twice", 0_u64);
+        .figure("bytes_wanted", wanted);
     Ok((told, ()))
 }

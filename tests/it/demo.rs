@@ -102,7 +102,11 @@ fn it_is_told_to_a_person_and_kept_when_asked_for() {
     ] {
         assert!(told.contains(words), "no '{words}' in:\n{told}");
     }
-    let longest = told.lines().map(|line| line.chars().count()).max();
+    // Nobody can say how long the name of the folder is.
+    let lines = told
+        .lines()
+        .filter(|line| !line.contains("kops-mirror serve"));
+    let longest = lines.map(|line| line.chars().count()).max();
     assert!(longest < Some(120), "{told}");
     for (era, file) in [
         ("today", "release/v1.34.8/bin/linux/amd64/kubelet"),
