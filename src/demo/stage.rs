@@ -34,6 +34,8 @@ const REGION: &str = "cn-north-1";
 /// Files have a 32nd of the real ones' size: small enough for a few seconds, large enough to be fetched in several ranges.
 const DIVISOR: u64 = 32;
 const CONNECTIONS: usize = 32;
+/// A link that stands still is not given up before the demo stops the run, however slow the machine.
+const STALL_WINDOW: Duration = Duration::from_mins(2);
 const FILES_IN_FLIGHT: usize = 4;
 const SPOOL_BYTES: u64 = 1 << 30;
 /// Nothing is far away here.
@@ -218,6 +220,7 @@ fn settings<'a>(
     OriginSettings {
         hosts,
         connections: CONNECTIONS,
+        stall_window: STALL_WINDOW,
         ..OriginSettings::default()
     }
 }
