@@ -3,7 +3,9 @@
 // Origins' logs are lists of ranges, and often of one.
 #![allow(clippy::single_range_in_vec_init)]
 
+mod audit;
 mod cli;
+mod faults;
 mod folder_store;
 mod loopback_origin;
 mod loopback_releases;
