@@ -21,7 +21,7 @@ use crate::events::{Event, Observer, told};
 use crate::limits::{Host, Limits};
 use crate::origin::{Answer, OriginError, Origins, Source};
 use crate::retry::{Attempts, Class, Policy};
-use crate::spool::{Reservation, Spool, SpoolFolder};
+use crate::spool::{Admission, Reservation, Spool, SpoolFolder};
 use crate::store::SINGLE_PART_MAX_BYTES;
 
 /// A chunk is small enough that every connection has work and a lost one costs little, and large enough that the round trip
@@ -212,6 +212,7 @@ impl Fetch<'_> {
                     if course.absorb(self, lost)? {
                         flights.clear();
                         course.expected.clear();
+                        self.spool.revoke();
                     }
                     shared.forget_length_of(&course);
                 }
@@ -220,6 +221,7 @@ impl Fetch<'_> {
             }
         }
         drop(flights);
+        self.spool.revoke();
         let md5_of_transport = *locked(&shared.md5);
         let reservation = locked(&shared.reservation).take();
         Ok(Fetched {
@@ -325,6 +327,7 @@ impl Fetch<'_> {
                 at: part.start,
                 end: Some(part.end),
                 skip: 0,
+                admission: self.spool.admit(),
             });
         }
         let nothing_else_in_flight = whole || (part.start == 0 && self.spool.arrived_bytes() == 0);
@@ -336,8 +339,9 @@ impl Fetch<'_> {
         }
         Ok(Body {
             at: 0,
-            end: answer.total,
+            end: answer.total.or(self.spool.seen().length),
             skip: part.start,
+            admission: self.spool.admit(),
         })
     }
 
@@ -360,8 +364,13 @@ impl Fetch<'_> {
                 }
                 .into());
             }
+            if body.at + bytes as u64 > SINGLE_PART_MAX_BYTES {
+                let length = body.at + bytes as u64;
+                return Err(FetchError::TooLarge { length });
+            }
             let offset = body.drop_known(&mut pieces);
-            let fresh = self.write(offset, pieces, bytes as u64, &name).await?;
+            let write = self.write(body.admission, offset, pieces, bytes as u64, &name);
+            let fresh = write.await?;
             *gained |= fresh > 0;
             if fresh > 0 {
                 self.observer.event(&Event::Received {
@@ -388,6 +397,7 @@ impl Fetch<'_> {
     /// Writes and counts in one step that nothing interrupts: another flight may end the fetch while this one writes.
     async fn write(
         &self,
+        admission: Admission,
         offset: u64,
         pieces: Vec<Bytes>,
         received: u64,
@@ -399,7 +409,7 @@ impl Fetch<'_> {
             origin.to_owned(),
         );
         let write = move || {
-            let fresh = spool.write_at(offset, &pieces)?;
+            let fresh = spool.write_as(admission, offset, &pieces)?;
             tally.count(&origin, received, fresh);
             Ok(fresh)
         };
@@ -521,6 +531,7 @@ struct Body {
     at: u64,
     end: Option<u64>,
     skip: u64,
+    admission: Admission,
 }
 
 impl Body {

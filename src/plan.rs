@@ -44,6 +44,16 @@ impl Held {
         self.entries.get(key)
     }
 
+    fn sidecars(&self, key: &Key) -> BTreeMap<Algorithm, ETag> {
+        let there = |algorithm| {
+            Some((
+                algorithm,
+                self.object(&key.sidecar(algorithm))?.etag.clone(),
+            ))
+        };
+        Algorithm::ALL.into_iter().filter_map(there).collect()
+    }
+
     fn holds(&self, key: &Key, md5: &Digest) -> bool {
         self.objects
             .get(key)
@@ -75,6 +85,8 @@ pub struct Item {
     pub length: Option<u64>,
     /// What an index says of the same content already.
     pub entry: Option<Entry>,
+    /// The sidecars that are there now, by target.
+    pub sidecars: Vec<BTreeMap<Algorithm, ETag>>,
     /// The objects that are there now, to be replaced only while they are still those.
     pub replaces: Vec<Option<ETag>>,
 }
@@ -189,7 +201,12 @@ fn decide(wanted: Vouched, held: &[Held]) -> Item {
                 .map(|object| object.etag.clone())
         })
         .collect();
+    let sidecars = held
+        .iter()
+        .map(|held| held.sidecars(&wanted.asset.key))
+        .collect();
     Item {
+        sidecars,
         entry: entry.cloned(),
         wanted,
         actions,

@@ -13,7 +13,7 @@ use std::io::{self, Read, Write};
 use std::ops::Range;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockWriteGuard, Weak};
 use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
@@ -179,6 +179,10 @@ pub struct Seen {
     pub generation: u64,
 }
 
+/// The right to write to a spool.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Admission(u64);
+
 /// One content's bytes; see the module.
 #[derive(Debug)]
 pub struct Spool {
@@ -186,6 +190,8 @@ pub struct Spool {
     path: PathBuf,
     state: Mutex<State>,
     seen: watch::Sender<Seen>,
+    /// Held while somebody writes; counts how often those who write were told to stop.
+    writers: RwLock<u64>,
     claim: Option<OwnedMutexGuard<()>>,
 }
 
@@ -242,6 +248,7 @@ impl Spool {
             path,
             state: Mutex::new(state),
             seen,
+            writers: RwLock::default(),
             claim: None,
         })
     }
@@ -267,8 +274,32 @@ impl Spool {
         Ok(())
     }
 
+    /// The right to write, until it is revoked.
+    pub fn admit(&self) -> Admission {
+        Admission(*self.writers.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Ends the rights given so far, and waits for writes under way: what a flight that was given up still writes must not
+    /// land in what has been verified or begun anew.
+    pub fn revoke(&self) {
+        *self.stopped_writers() += 1;
+    }
+
+    fn stopped_writers(&self) -> RwLockWriteGuard<'_, u64> {
+        self.writers.write().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// Writes bytes that arrived for `offset`, then notes them; returns how many of them had not arrived before. Blocking.
     pub fn write_at(&self, offset: u64, pieces: &[Bytes]) -> io::Result<u64> {
+        self.write_as(self.admit(), offset, pieces)
+    }
+
+    /// As [`Spool::write_at`], and nothing once the right to write was revoked.
+    pub fn write_as(&self, admission: Admission, offset: u64, pieces: &[Bytes]) -> io::Result<u64> {
+        let writing = self.writers.read().unwrap_or_else(PoisonError::into_inner);
+        if *writing != admission.0 {
+            return Ok(0);
+        }
         let mut at = offset;
         for piece in pieces {
             self.file.write_all_at(piece, at)?;
@@ -343,14 +374,15 @@ impl Spool {
 
     /// Forgets every byte: they were wrong.
     pub fn discard(&self) -> io::Result<()> {
+        *self.stopped_writers() += 1;
         let mut state = self.state();
-        state.journal.set_len(0)?;
-        self.file.set_len(0)?;
         state.arrived.clear();
         state.length = None;
         state.generation += 1;
+        // Before the bytes go: who reads them meanwhile must find out why.
         self.seen.send_replace(state.seen());
-        Ok(())
+        state.journal.set_len(0)?;
+        self.file.set_len(0)
     }
 
     /// Removes the files: the content is published. The spool itself stays readable until it is dropped. Files that another

@@ -15,7 +15,7 @@ use crate::asset::Key;
 use crate::digest::{Algorithm, Digest, Digests, Hasher};
 use crate::events::{Event, Observer, told};
 use crate::fetch::{Fetch, FetchError, Tally};
-use crate::index::Entry;
+use crate::index::{self, Entry};
 use crate::limits::Limits;
 use crate::origin::{Origins, Shown, Source};
 use crate::plan::{Action, Item};
@@ -135,7 +135,7 @@ pub async fn carry_out(
 /// What a target needs before an asset is right there.
 enum Need {
     Nothing,
-    Sidecars,
+    Sidecars(Vec<Algorithm>),
     /// Its object has the right bytes and can't be mended where it is: they are put again.
     Rewrite,
     Content,
@@ -150,7 +150,7 @@ impl Need {
 
     /// Whether the right bytes are there.
     fn is_held(&self) -> bool {
-        matches!(self, Self::Nothing | Self::Sidecars | Self::Rewrite)
+        matches!(self, Self::Nothing | Self::Sidecars(_) | Self::Rewrite)
     }
 }
 
@@ -213,8 +213,8 @@ impl Mirror {
         let mut needs = Vec::new();
         let mut digests = item.held.clone();
         let mut length = item.length;
-        for (target, action) in self.targets.iter().zip(&item.actions) {
-            let looked = self.need(target.as_ref(), item, action).await;
+        for at in 0..self.targets.len() {
+            let looked = self.need(at, item).await;
             let (need, found) = looked.unwrap_or_else(|error| (Need::Failed(error), None));
             if let Some((found, found_length)) = found {
                 digests.get_or_insert(found);
@@ -245,7 +245,9 @@ impl Mirror {
         let mut places = Vec::new();
         for (at, need) in needs.iter().enumerate() {
             let ended = match (need, &content) {
-                (Need::Sidecars, _) => self.put_sidecars(at, item, &digests).await,
+                (Need::Sidecars(sidecars), _) => {
+                    self.put_sidecars(at, item, &digests, sidecars).await
+                }
                 (Need::Rewrite | Need::Content, Some(obtained)) => {
                     self.put(at, item, &obtained.content).await
                 }
@@ -275,21 +277,16 @@ impl Mirror {
     }
 
     /// What one target needs; looks into the store where the plan could not know.
-    async fn need(
-        &self,
-        target: &dyn Store,
-        item: &Item,
-        action: &Action,
-    ) -> Result<(Need, FoundOut), StoreError> {
-        match action {
+    async fn need(&self, at: usize, item: &Item) -> Result<(Need, FoundOut), StoreError> {
+        match &item.actions[at] {
             Action::Skip => return Ok((Need::Nothing, None)),
-            Action::Sidecars { .. } => return Ok((Need::Sidecars, None)),
+            Action::Sidecars { sidecars } => return Ok((Need::Sidecars(sidecars.clone()), None)),
             Action::Transfer { .. } => return Ok((Need::Content, None)),
             Action::Inspect { .. } => {}
         }
         let mut attempts = Attempts::new(self.policy);
         loop {
-            let error = match self.inspect(target, item).await {
+            let error = match self.inspect(at, item).await {
                 Err(error) if error.class() == Class::Transient => error,
                 ended => return ended,
             };
@@ -307,12 +304,8 @@ impl Mirror {
 
     /// Reads an object that nothing tells about, inside the store: nothing crosses. One that is right but multipart is mended
     /// there by a copy onto itself.
-    async fn inspect(
-        &self,
-        target: &dyn Store,
-        item: &Item,
-    ) -> Result<(Need, FoundOut), StoreError> {
-        let asset = &item.wanted.asset;
+    async fn inspect(&self, at: usize, item: &Item) -> Result<(Need, FoundOut), StoreError> {
+        let (target, asset) = (self.targets[at].as_ref(), &item.wanted.asset);
         let Some(stat) = target.stat(&asset.key).await? else {
             return Ok((Need::Content, None));
         };
@@ -328,13 +321,19 @@ impl Mirror {
         if verify::satisfies(&digests, &item.wanted.expected).is_err() {
             return Ok((Need::Content, None));
         }
+        let sidecars = missing_sidecars(item, at, &digests);
         let single_part = ETag::from(digests.md5);
         if etag == single_part {
-            return Ok((Need::Sidecars, Some((digests, length))));
+            let need = if sidecars.is_empty() {
+                Need::Nothing
+            } else {
+                Need::Sidecars(sidecars)
+            };
+            return Ok((need, Some((digests, length))));
         }
         let attributes = publish::attributes(asset, &digests);
         let need = match target.restate(&asset.key, &etag, &attributes).await {
-            Ok(mended) if mended == single_part => Need::Sidecars,
+            Ok(mended) if mended == single_part => Need::Sidecars(sidecars),
             Err(error) if error.class() == Class::Transient => return Err(error),
             // Some servers keep the ETag of a multipart upload, some policies forbid to copy.
             _ => Need::Rewrite,
@@ -540,7 +539,9 @@ impl Mirror {
         );
         match put.await {
             Ok(()) => {
-                let ended = self.put_sidecars(at, item, content.digests()).await;
+                let ended = self
+                    .put_sidecars(at, item, content.digests(), &asset.sidecars)
+                    .await;
                 if ended == Ended::Stored {
                     let (key, place) = (asset.key.clone(), target.place().to_owned());
                     self.observer.event(&Event::Published { key, place });
@@ -551,12 +552,14 @@ impl Mirror {
         }
     }
 
-    async fn put_sidecars(&self, at: usize, item: &Item, digests: &Digests) -> Ended {
+    async fn put_sidecars(
+        &self,
+        at: usize,
+        item: &Item,
+        digests: &Digests,
+        wanted: &[Algorithm],
+    ) -> Ended {
         let (target, asset) = (self.targets[at].as_ref(), &item.wanted.asset);
-        let wanted = match &item.actions[at] {
-            Action::Sidecars { sidecars } => sidecars,
-            _ => &asset.sidecars,
-        };
         match publish::sidecars(
             target,
             &asset.key,
@@ -609,6 +612,23 @@ impl Obtained {
             tracing::debug!(%error, "a spool could not be removed");
         }
     }
+}
+
+/// The sidecars that are not there yet, or are those of another content.
+fn missing_sidecars(item: &Item, at: usize, digests: &Digests) -> Vec<Algorithm> {
+    let is_there = |algorithm: &Algorithm| {
+        let wanted = digests
+            .get(*algorithm)
+            .map(|digest| ETag::from(index::sidecar(&digest).digests().md5));
+        wanted.is_some() && item.sidecars[at].get(algorithm) == wanted.as_ref()
+    };
+    item.wanted
+        .asset
+        .sidecars
+        .iter()
+        .copied()
+        .filter(|algorithm| !is_there(algorithm))
+        .collect()
 }
 
 /// What the object's own metadata says, if it speaks of the content that is there (its MD5 is the ETag) and tells every digest

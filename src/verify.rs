@@ -107,12 +107,13 @@ pub async fn follow(
             let reader = Arc::clone(&spool);
             let step =
                 tokio::task::spawn_blocking(move || hash_range(&reader, hasher, hashed, until));
-            hasher = match step.await.map_err(io::Error::other)? {
-                Ok(hasher) => hasher,
-                // What was to be read has just been discarded.
-                Err(_) if spool.seen().generation != generation => Hasher::new(&also),
-                Err(error) => return Err(error),
-            };
+            let step = step.await.map_err(io::Error::other)?;
+            if spool.seen().generation != generation {
+                // What was to be read has just been discarded; the next look starts anew.
+                hasher = Hasher::new(&also);
+                continue;
+            }
+            hasher = step?;
             hashed = until;
         }
         if seen.length == Some(hashed) {

@@ -385,13 +385,11 @@ fn beside(asset: &Asset) -> Option<Witness> {
 /// At a redirected host, what is published there overrules what the catalogue carries of the public release; a difference is
 /// told. Nodes of kops 1.30 and newer compare with the carried digests themselves.
 fn overrule_carried(testimonies: &mut Vec<Testimony>) -> Option<String> {
+    let carried = testimonies.iter().find(|one| one.is_carried)?.clone();
+    // Another algorithm's digest can't contradict it.
     let published = testimonies
         .iter()
-        .find(|testimony| !testimony.is_carried)?
-        .clone();
-    let carried = testimonies
-        .iter()
-        .find(|testimony| testimony.is_carried)?
+        .find(|one| !one.is_carried && one.digest.algorithm() == carried.digest.algorithm())?
         .clone();
     if published.digest == carried.digest {
         return None;

@@ -2,9 +2,13 @@
 
 // Origins' logs are lists of ranges, and often of one.
 #![allow(clippy::single_range_in_vec_init)]
+// A world is made inside a runtime.
+#![allow(clippy::unused_async)]
 
+mod audit;
 mod cli;
 mod demo;
+mod faults;
 mod folder_store;
 mod loopback_origin;
 mod loopback_releases;

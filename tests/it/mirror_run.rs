@@ -95,7 +95,7 @@ impl Site {
         self.releases
             .hosts()
             .into_iter()
-            .flat_map(|host| redirect(host))
+            .flat_map(redirect)
             .collect()
     }
 

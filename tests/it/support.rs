@@ -1,5 +1,6 @@
 //! Plays what stands around the code under test.
 
+pub(crate) mod bucket;
 pub(crate) mod tls;
 pub(crate) mod wire;
 pub(crate) mod world;

@@ -11,10 +11,12 @@ use aws_credential_types::Credentials;
 use aws_sdk_s3::Client;
 use aws_sdk_s3::config::{RequestChecksumCalculation, ResponseChecksumValidation};
 use aws_sdk_s3::config::{StalledStreamProtectionConfig, retry::RetryConfig};
-use aws_smithy_http_client::Builder as HttpBuilder;
+use aws_smithy_http_client::proxy::ProxyConfig;
 use aws_smithy_http_client::tls::{Provider, rustls_provider::CryptoMode};
+use aws_smithy_http_client::{Builder as HttpBuilder, Connector};
 use aws_smithy_types::timeout::TimeoutConfig;
 use aws_types::service_config::ServiceConfigKey;
+use url::{Host, Url};
 
 use super::errors::Site;
 use super::{Keys, S3Options};
@@ -78,12 +80,37 @@ pub(super) async fn connect(options: &S3Options) -> Result<Clients, StoreError> 
     })
 }
 
+/// The proxies of the environment, as every tool takes them; a server on this machine is never behind one.
+fn proxies(options: &S3Options) -> ProxyConfig {
+    let local = options
+        .endpoint
+        .as_ref()
+        .and_then(Url::host)
+        .is_some_and(|host| match host {
+            Host::Domain(name) => name == "localhost",
+            Host::Ipv4(address) => address.is_loopback(),
+            Host::Ipv6(address) => address.is_loopback(),
+        });
+    if local {
+        ProxyConfig::disabled()
+    } else {
+        ProxyConfig::from_env()
+    }
+}
+
 /// Credentials, region and endpoint as every AWS tool finds them.
 async fn environment(options: &S3Options) -> SdkConfig {
-    let http = HttpBuilder::new()
-        .tls_provider(Provider::Rustls(CryptoMode::AwsLc))
-        .pool_idle_timeout(POOL_IDLE_TIMEOUT)
-        .build_https();
+    let proxies = proxies(options);
+    let http = HttpBuilder::new().build_with_connector_fn(move |settings, _| {
+        let connector = Connector::builder()
+            .tls_provider(Provider::Rustls(CryptoMode::AwsLc))
+            .proxy_config(proxies.clone())
+            .pool_idle_timeout(POOL_IDLE_TIMEOUT);
+        match settings {
+            Some(settings) => connector.connector_settings(settings.clone()).build(),
+            None => connector.build(),
+        }
+    });
     let mut loader = aws_config::defaults(BehaviorVersion::latest())
         .http_client(http)
         .timeout_config(
