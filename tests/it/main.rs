@@ -14,4 +14,5 @@ mod s3_store;
 mod serve;
 mod store_contract;
 mod support;
+mod tidy;
 mod transfer;
