@@ -10,30 +10,33 @@
 //!
 //! ARCHITECTURE.md tells the rest.
 
-// Words: plain data.
+// Modules use those above them and beside them, never those below: tests/it/tidy.rs reads this list.
+
+// Words: plain data and rules about it.
 pub mod asset;
-pub mod config;
 pub mod digest;
 pub mod events;
 pub mod layout;
 pub mod report;
-
-// Decisions: pure, no clock, no I/O.
-pub mod catalogue;
-pub mod consumer;
-pub mod index;
-pub mod plan;
 pub mod retry;
 
-// Stages: one verb or one end of the wire each.
-pub mod fetch;
+// What is wanted, and what kops is to be told: pure, no clock, no I/O.
+pub mod catalogue;
+pub mod consumer;
+
+// The ends of the wire and what stands between them.
 pub mod limits;
 pub mod origin;
-pub mod publish;
 pub mod spool;
 pub mod store;
-pub mod upstream;
 pub mod verify;
+
+// The stages of an asset's way, one verb each.
+pub mod fetch;
+pub mod index;
+pub mod plan;
+pub mod publish;
+pub mod upstream;
 pub mod vouch;
 
 // The engine.
@@ -47,6 +50,7 @@ pub mod loopback;
 // Shell: may use everything above.
 pub mod cli;
 pub mod command;
+pub mod config;
 pub mod demo;
 pub mod serve;
 pub mod terminal;

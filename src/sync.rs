@@ -335,7 +335,13 @@ pub async fn carry_out(
             }
         }
     }
-    let pointers = marker.pointers(plan.pointers, &releases, &complete);
+    let mut pointers = marker.pointers(plan.pointers, &releases, &complete);
+    if stop.is_cancelled() {
+        // Nobody failed: their turn did not come.
+        for line in &mut pointers.withheld {
+            line.kind = Kind::Left;
+        }
+    }
     outcomes.extend(transfer::carry_out(pointers.now, mirror, stop).await);
     let mut report = Report {
         marked,

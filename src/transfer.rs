@@ -3,6 +3,8 @@
 //! Three questions, three functions: how many at once ([`carry_out`]), what does this target need (`need`), which steps does a
 //! byte take (`carry`, `obtain`). A failed asset is an outcome, not an error: it never stops the rest.
 
+mod entry;
+
 use std::collections::BTreeSet;
 use std::io;
 use std::sync::Arc;
@@ -11,6 +13,8 @@ use futures::StreamExt;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
+use self::entry::entry;
+pub use self::entry::entry_of_content;
 use crate::asset::Key;
 use crate::digest::{Algorithm, Digest, Digests, Hasher};
 use crate::events::{Event, Observer, told};
@@ -653,48 +657,6 @@ fn digests_in_metadata(stat: &Stat, item: &Item) -> Option<Digests> {
         .all(|algorithm| digests.get(algorithm).is_some());
     (enough && stat.object.etag == ETag::from(md5) && sha256.algorithm() == Algorithm::Sha256)
         .then_some(digests)
-}
-
-/// The index entry of an asset whose content is at hand, without it having been carried.
-pub fn entry_of_content(item: &Item) -> Option<Entry> {
-    let content = item.wanted.content.as_ref()?;
-    Some(entry(item, content.digests(), content.length(), &[]))
-}
-
-/// An index keeps what it said of the same content: who vouched for it and where it came from then.
-fn entry(item: &Item, digests: &Digests, length: u64, sources: &[String]) -> Entry {
-    let asset = &item.wanted.asset;
-    if let Some(before) = item
-        .entry
-        .as_ref()
-        .filter(|before| sources.is_empty() && before.sha256 == digests.sha256)
-    {
-        let mut sidecars = before.sidecars.clone();
-        sidecars.extend(
-            asset
-                .sidecars
-                .iter()
-                .filter(|sidecar| !before.sidecars.contains(sidecar)),
-        );
-        return Entry {
-            sidecars,
-            sha1: before.sha1.or(digests.sha1),
-            sha512: before.sha512.or(digests.sha512),
-            ..before.clone()
-        };
-    }
-    Entry {
-        key: asset.key.clone(),
-        length,
-        md5: digests.md5,
-        sha256: digests.sha256,
-        sha1: digests.sha1,
-        sha512: digests.sha512,
-        canonical: asset.canonical.to_string(),
-        sources: sources.to_vec(),
-        vouched_by: item.wanted.vouched_by.clone(),
-        sidecars: asset.sidecars.clone(),
-    }
 }
 
 /// Reads a small object whole, from an index to a pointer.

@@ -367,19 +367,17 @@ impl<'a> Hearing<'a> {
     }
 }
 
-/// Where checksums of a file usually are, for a file that only the catalogue vouches for.
+/// Where a mirror has the checksum of a file, whatever its publisher calls his; None where that is asked already.
 fn beside(asset: &Asset) -> Option<Witness> {
-    let only_carried = asset
-        .witnesses
-        .iter()
-        .flatten()
-        .all(|voucher| matches!(voucher, Voucher::Carried { .. }));
     let sidecar = |algorithm: Algorithm| {
         let mut url = asset.canonical.clone();
         url.set_path(&format!("{}.{algorithm}", url.path()));
         Voucher::Sidecar { url, algorithm }
     };
-    only_carried.then(|| vec![sidecar(Algorithm::Sha256), sidecar(Algorithm::Sha1)])
+    let beside = [Algorithm::Sha256, Algorithm::Sha1].map(sidecar);
+    let mut asked = asset.witnesses.iter().flatten();
+    let is_asked = asked.any(|voucher| beside.contains(voucher));
+    (!is_asked).then(|| beside.to_vec())
 }
 
 /// At a redirected host, what is published there overrules what the catalogue carries of the public release; a difference is

@@ -18,4 +18,5 @@ mod s3_store;
 mod serve;
 mod store_contract;
 mod support;
+mod tidy;
 mod transfer;

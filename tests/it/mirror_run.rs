@@ -1,8 +1,9 @@
 //! Whole runs of the program, as a user types them: both eras, into a bucket and into a folder. The bucket is on the S3 server
 //! that KOPS_MIRROR_TEST_S3 names, or else on the server of the demo.
 
+use std::io::{BufRead, BufReader};
 use std::path::Path;
-use std::process::{Command, Output};
+use std::process::{Child, Command, Output, Stdio};
 
 use kops_mirror::loopback::origin::Origin;
 use kops_mirror::loopback::releases::Releases;
@@ -194,6 +195,54 @@ async fn names_that_move_are_resolved_and_a_folder_holds_what_kops_asks_for() {
         assert!(mirror.join(file).is_file(), "{file}");
     }
     assert_sidecar(&mirror, "binaries/kops/1.36.2/linux/amd64/nodeup");
+}
+
+/// The program serving a folder, until it is dropped.
+struct Served {
+    process: Child,
+    address: String,
+}
+
+impl Served {
+    fn start(folder: &Path) -> Self {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_kops-mirror"));
+        command.env_clear().env("HOME", folder).arg("serve");
+        command.arg(folder).args(["--listen", "127.0.0.1:0"]);
+        let mut process = command.stdout(Stdio::piped()).spawn().unwrap();
+        let mut line = String::new();
+        let stdout = process.stdout.take().unwrap();
+        BufReader::new(stdout).read_line(&mut line).unwrap();
+        let address = line.split_whitespace().last().unwrap().to_owned();
+        Self { process, address }
+    }
+}
+
+impl Drop for Served {
+    fn drop(&mut self) {
+        self.process.kill().unwrap();
+        self.process.wait().unwrap();
+    }
+}
+
+/// The folder crosses an air gap by hand: behind it there is no other upstream, and no sidecar in its publisher's own form.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_served_folder_is_all_the_upstream_that_the_next_mirror_needs() {
+    let site = Site::new(modern());
+    let origins = site.origins();
+    let origins: Vec<&str> = origins.iter().map(String::as_str).collect();
+    let outside = [&["sync"], MODERN, &["--to", "outside"], &origins].concat();
+    site.json(0, &outside).await;
+    let served = Served::start(&site.dir.path().join("outside"));
+    let hosts = site.releases.hosts();
+    let redirects: Vec<String> = hosts
+        .into_iter()
+        .flat_map(|host| ["--origin".to_owned(), format!("{host}={}", served.address)])
+        .collect();
+    let redirects: Vec<&str> = redirects.iter().map(String::as_str).collect();
+    let inside = [&["sync"], MODERN, &["--to", "inside"], &redirects].concat();
+    let report = site.json(0, &inside).await;
+    assert!(report["totals"]["transferred"].as_u64().unwrap() > 5);
+    assert_eq!(report["totals"]["bytes_refetched"], 0, "{report}");
 }
 
 /// Bare hexadecimal and a newline, of what is there.

@@ -1,8 +1,13 @@
 //! The engine between a loopback origin and real stores.
 
+use kops_mirror::asset::{Asset, Role};
+use kops_mirror::digest::{Algorithm, Digest};
 use kops_mirror::events::Event;
+use kops_mirror::index::Release;
 use kops_mirror::loopback::origin::File;
-use kops_mirror::report::Kind;
+use kops_mirror::report::{Exit, Kind};
+use kops_mirror::sync::{self, Wanted};
+use tokio_util::sync::CancellationToken;
 
 use crate::support::world::{World, lines, read};
 
@@ -52,4 +57,32 @@ async fn a_second_run_transfers_nothing() {
     let report = world.sync(&[store.clone()], &assets).await;
     assert_eq!(report.of(Kind::Skipped).count(), 20, "{report:?}");
     assert_eq!(world.origin.log().exchanges().len(), requests);
+}
+
+#[tokio::test]
+async fn what_a_stopped_run_did_not_come_to_has_not_failed() {
+    let world = World::new().await;
+    let file = world.asset("file", File::generated(1, 1000));
+    world.origin.publish("/stable.txt", File::text("v1.34.8"));
+    let pointer = Asset {
+        unvouched: Some("it changes".to_owned()),
+        role: Role::Pointer,
+        sidecars: Vec::new(),
+        witnesses: Vec::new(),
+        ..World::wanting("stable.txt", Digest::of(Algorithm::Sha256, b""))
+    };
+    let store = world.folder("mirror");
+    store.prepare(true).await.unwrap();
+    let mirror = world.mirror(vec![store]);
+    let wanted = vec![Wanted {
+        release: Release::default(),
+        assets: vec![file, pointer],
+    }];
+    let stop = CancellationToken::new();
+    let prepared = sync::prepare(&mirror, wanted, &stop).await.unwrap();
+    stop.cancel();
+    let report = sync::carry_out(&mirror, prepared, &stop).await;
+    assert_eq!(report.exit(), Exit::Interrupted);
+    assert_eq!(lines(&report, Kind::Failed), Vec::<String>::new());
+    assert_eq!(report.of(Kind::Left).count(), 1, "{report:?}");
 }
