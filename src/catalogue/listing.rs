@@ -4,12 +4,13 @@
 //! differs: kops asks the net for the digests that it does not carry (nodeup, protokube, channels); a list that is made without
 //! the net leaves those `sha` empty.
 
+use std::collections::HashMap;
 use std::fmt::Write as _;
 
 use serde::{Deserialize, Serialize};
 use url::Url;
 
-use crate::asset::{Arch, Asset, Role, Voucher, Witness};
+use crate::asset::{Arch, Asset, Key, Role, Voucher, Witness};
 use crate::digest::{Algorithm, Digest};
 use crate::layout::{Layout, NoPlace};
 
@@ -227,15 +228,18 @@ impl Listing {
     /// The assets of a list that kops made: exactly its files, known by their canonical URLs.
     pub fn assets(&self, layout: Layout) -> Result<Vec<Asset>, ListingError> {
         let mut assets: Vec<Asset> = Vec::with_capacity(self.files.len());
+        let mut firsts: HashMap<Key, (usize, Url)> = HashMap::with_capacity(self.files.len());
         for (at, file) in self.files.iter().enumerate() {
             let asset = file.asset(at + 1, layout)?;
-            let same = assets.iter().position(|other| other.key == asset.key);
-            match same {
-                None => assets.push(asset),
-                Some(first) if assets[first].canonical == asset.canonical => {}
-                Some(first) => {
+            match firsts.get(&asset.key) {
+                None => {
+                    firsts.insert(asset.key.clone(), (at + 1, asset.canonical.clone()));
+                    assets.push(asset);
+                }
+                Some((_, canonical)) if *canonical == asset.canonical => {}
+                Some(&(first, _)) => {
                     return Err(ListingError::SameKey {
-                        first: first + 1,
+                        first,
                         second: at + 1,
                         key: asset.key.to_string(),
                     });

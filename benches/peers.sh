@@ -1,0 +1,66 @@
+#!/bin/sh
+# Mirrors a list of files from an HTTP server into a bucket with one tool, as its users do.
+#
+#   peers.sh TOOL        what to do comes from benches/peers.rs, in variables:
+#   ORIGIN  http://127.0.0.1:PORT, below which the paths of the list are
+#   PATHS   a file with one path a line; a file's digest is at its path with .sha256 at the end
+#   LIST    the same files as `kops get assets -o json` lists them
+#   BUCKET, ENDPOINT, AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, AWS_REGION
+#   KOPS_MIRROR, WORK    the program, and an empty folder
+#
+# Exits with 77 when the tool is not installed.
+set -eu
+
+need() {
+    for tool; do
+        command -v "$tool" >/dev/null || { echo "$tool is not installed"; exit 77; }
+    done
+}
+
+# The recipe raises the multipart threshold so that ETags stay MD5.
+aws_sync() {
+    AWS_CONFIG_FILE=$WORK/aws.conf
+    export AWS_CONFIG_FILE
+    aws configure set default.s3.multipart_threshold 1024MB
+    aws s3 sync --only-show-errors --endpoint-url "$ENDPOINT" "$WORK/files" "s3://$BUCKET"
+}
+
+both() {
+    while read -r path; do
+        printf '%s/%s\n' "$ORIGIN" "$path" "$ORIGIN" "$path.sha256"
+    done <"$PATHS"
+}
+
+case $1 in
+kops-mirror)
+    "$KOPS_MIRROR" sync --assets "$LIST" --origin "dl.k8s.io=$ORIGIN" --to "s3://$BUCKET" \
+        --endpoint "$ENDPOINT" --spool "$WORK/spool" --quiet
+    ;;
+wget)
+    need wget aws
+    both | while read -r url; do
+        wget -q -x -nH -P "$WORK/files" "$url"
+    done
+    aws_sync
+    ;;
+aria2)
+    need aria2c aws
+    both | while read -r url; do
+        printf '%s\n out=%s\n' "$url" "${url#"$ORIGIN"/}"
+    done >"$WORK/urls"
+    aria2c -q -d "$WORK/files" -i "$WORK/urls" -j 8 -x 8 -s 8 --file-allocation=none
+    aws_sync
+    ;;
+rclone)
+    need rclone
+    export RCLONE_CONFIG="$WORK/rclone.conf"
+    export RCLONE_S3_PROVIDER=Other RCLONE_S3_ENDPOINT="$ENDPOINT" RCLONE_S3_ENV_AUTH=true
+    export RCLONE_S3_UPLOAD_CUTOFF=5G RCLONE_S3_NO_CHECK_BUCKET=true
+    both | sed "s|^$ORIGIN/||" >"$WORK/paths"
+    rclone copy --http-url "$ORIGIN" --files-from-raw "$WORK/paths" --no-traverse --transfers 8 :http: ":s3:$BUCKET"
+    ;;
+*)
+    echo "no recipe for $1"
+    exit 2
+    ;;
+esac
