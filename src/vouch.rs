@@ -367,7 +367,8 @@ impl<'a> Hearing<'a> {
     }
 }
 
-/// Where a mirror has the checksum of a file, whatever its publisher calls his; None where that is asked already.
+/// Where a mirror has the checksum of a file, whatever its publisher calls his; None where that is asked already, or where
+/// the user's own list has the last word.
 fn beside(asset: &Asset) -> Option<Witness> {
     let sidecar = |algorithm: Algorithm| {
         let mut url = asset.canonical.clone();
@@ -376,7 +377,8 @@ fn beside(asset: &Asset) -> Option<Witness> {
     };
     let beside = [Algorithm::Sha256, Algorithm::Sha1].map(sidecar);
     let mut asked = asset.witnesses.iter().flatten();
-    let is_asked = asked.any(|voucher| beside.contains(voucher));
+    let is_asked =
+        asked.any(|voucher| beside.contains(voucher) || matches!(voucher, Voucher::Known { .. }));
     (!is_asked).then(|| beside.to_vec())
 }
 
