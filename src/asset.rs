@@ -183,6 +183,7 @@ pub struct Asset {
     pub unvouched: Option<String>,
     /// The sidecars to write beside it, in the order to write them.
     pub sidecars: Vec<Algorithm>,
+    /// What it is to readers, which decides when it is published.
     pub role: Role,
     /// None where the file serves all architectures.
     pub arch: Option<Arch>,

@@ -51,15 +51,19 @@ pub enum Finding {
 /// An audited target.
 #[derive(Debug, Serialize)]
 pub struct Audit {
+    /// The target in a user's words.
     pub place: String,
     /// The releases that are marked as ready there.
     pub releases: Vec<String>,
     /// Objects that the indexes name.
     pub objects: usize,
+    /// Their lengths together, as the indexes say.
     pub bytes: u64,
+    /// What is wrong, and nothing else.
     pub findings: BTreeMap<Key, Finding>,
     /// Objects that no index names: left alone.
     pub unindexed: usize,
+    /// Requests for the listing and the indexes; reading objects is not counted.
     pub requests: u64,
     /// Whether objects were read, and not only listed.
     pub deep: bool,

@@ -91,6 +91,7 @@ impl Digest {
         self.algorithm
     }
 
+    /// As many as the algorithm makes: 16, 20, 32 or 64.
     pub fn bytes(&self) -> &[u8] {
         &self.bytes[..self.algorithm.hex_length() / 2]
     }
@@ -167,6 +168,7 @@ impl Digests {
         hasher.finish()
     }
 
+    /// None where it was not computed. MD5 and SHA-256 always are.
     pub fn get(&self, algorithm: Algorithm) -> Option<Digest> {
         match algorithm {
             Algorithm::Md5 => Some(self.md5),
@@ -197,6 +199,7 @@ impl Hasher {
         }
     }
 
+    /// Hashes what comes next.
     pub fn update(&mut self, content: &[u8]) {
         // Slices that stay in the first-level cache while every function reads them.
         for slice in content.chunks(16 * 1024) {
@@ -211,6 +214,7 @@ impl Hasher {
         }
     }
 
+    /// The digests of everything that came.
     pub fn finish(self) -> Digests {
         Digests {
             md5: Digest::new(Algorithm::Md5, &self.md5.finalize()),

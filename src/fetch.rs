@@ -42,6 +42,7 @@ pub enum FetchError {
     #[error(transparent)]
     Origin(#[from] OriginError),
     #[error("none of the {} sources brought it: {}", tried.len(), tried.join("; "))]
+    /// Each was left for good; why, in their order.
     NoSource { tried: Vec<String> },
     #[error("can't write to the spool folder {folder}; is there room, and the right to write?")]
     Spool { folder: String, source: io::Error },
@@ -182,7 +183,8 @@ pub struct Fetched {
 }
 
 impl Fetch<'_> {
-    /// Brings whatever is missing. When it returns, the spool is whole, though not yet verified.
+    /// Brings whatever is missing. When it returns, the spool is whole, though not yet verified. An error means that every source
+    /// was left for good, or that the spool can't be written; what has arrived stays there.
     pub async fn fill(&self) -> Result<Fetched, FetchError> {
         let shared = Shared::default();
         self.resume(&shared).await?;

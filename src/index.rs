@@ -21,6 +21,7 @@ pub const FORMAT: u32 = 1;
 /// Everything that a mirrored release consists of.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Index {
+    /// See [`FORMAT`].
     pub format: u32,
     pub release: Release,
     /// The program that wrote it: `kops-mirror 0.1.0`.
@@ -55,10 +56,12 @@ pub struct Release {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Entry {
     pub key: Key,
+    /// In bytes.
     pub length: u64,
     pub md5: Digest,
     pub sha256: Digest,
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    /// Where somebody vouches with it, or a sidecar needs it.
     pub sha1: Option<Digest>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub sha512: Option<Digest>,
@@ -75,6 +78,7 @@ pub struct Entry {
 }
 
 impl Entry {
+    /// Every digest that it tells.
     pub fn digests(&self) -> Digests {
         Digests {
             md5: self.md5,

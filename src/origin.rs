@@ -7,6 +7,7 @@
 //! (hyper-util's pool; seanmonstar/reqwest#2777). Redirects are followed here, because a signed target expires in minutes and
 //! must be resolved again by every request, and because a host's own headers must not travel to the next host.
 
+mod answer;
 mod headers;
 
 use std::collections::BTreeMap;
@@ -16,13 +17,12 @@ use std::ops::Range;
 use std::time::Duration;
 
 use bytes::Bytes;
-use futures::FutureExt;
 use reqwest::header::{self, HeaderMap, HeaderName, HeaderValue};
 use reqwest::{Client, Response, StatusCode};
 use url::{Host, Url};
 
+pub use self::answer::Answer;
 use self::headers::{content_range, is_web_page, md5_of_transport, part_answered, retry_after};
-use crate::digest::Digest;
 use crate::retry::Class;
 
 const REDIRECTS_MAX: usize = 10;
@@ -35,6 +35,7 @@ pub struct OriginSettings {
     pub connect_timeout: Duration,
     /// The window over which a connection must bring `stall_floor_bytes` a second.
     pub stall_window: Duration,
+    /// Bytes a second.
     pub stall_floor_bytes: u64,
     /// Connections to one host at a time.
     pub connections: usize,
@@ -241,98 +242,6 @@ impl OriginError {
     }
 }
 
-/// What an origin answered to a request for a file or a part of it.
-#[derive(Debug)]
-pub struct Answer {
-    /// The part that the body is, or None for the whole file.
-    pub part: Option<Range<u64>>,
-    /// The whole file's length, where it is told.
-    pub total: Option<u64>,
-    /// A strong validator of this source's file.
-    pub etag: Option<String>,
-    /// The whole file's MD5, where the origin tells it in a header (GCS, single-part S3): an extra check of the transport.
-    pub md5: Option<Digest>,
-    shown: String,
-    response: Response,
-    stall_window: Duration,
-    stall_floor_bytes: u64,
-    /// Time spent waiting for this body since the floor was last checked, and what came in it.
-    waited: Duration,
-    brought: u64,
-    /// The end, or the error, that was met while looking for more than was asked for: bodies tell it only once.
-    met: Option<Result<Option<Bytes>, OriginError>>,
-}
-
-impl Answer {
-    /// The next piece of the body; None at its proper end. A stall is a speed below the floor over the window, counted only
-    /// while waiting here: what the reader does between two calls is not the origin's fault.
-    pub async fn piece(&mut self) -> Result<Option<Bytes>, OriginError> {
-        if let Some(met) = self.met.take() {
-            return met;
-        }
-        let started = tokio::time::Instant::now();
-        let left = self.stall_window.saturating_sub(self.waited);
-        let piece = tokio::time::timeout(left, self.response.chunk()).await;
-        self.waited += started.elapsed();
-        let piece = match piece {
-            Ok(Ok(piece)) => piece,
-            Ok(Err(error)) => {
-                return Err(OriginError::Cut {
-                    url: self.shown.clone(),
-                    source: error.without_url().into(),
-                });
-            }
-            Err(_) => return self.check_floor().map(|()| Some(Bytes::new())),
-        };
-        self.brought += piece.as_ref().map_or(0, |bytes| bytes.len() as u64);
-        if self.waited >= self.stall_window {
-            self.check_floor()?;
-        }
-        Ok(piece)
-    }
-
-    fn check_floor(&mut self) -> Result<(), OriginError> {
-        let wanted = self.stall_floor_bytes as f64 * self.stall_window.as_secs_f64();
-        if (self.brought as f64) < wanted.max(1.0) {
-            return Err(OriginError::Stalled {
-                url: self.shown.clone(),
-                floor_bytes: self.stall_floor_bytes,
-                window: self.stall_window,
-            });
-        }
-        self.waited = Duration::ZERO;
-        self.brought = 0;
-        Ok(())
-    }
-
-    /// What has come of the body: waits for the first piece, then takes what is there already, up to about `bytes_max`.
-    /// None at the proper end.
-    pub async fn pieces(&mut self, bytes_max: usize) -> Result<Option<Vec<Bytes>>, OriginError> {
-        let Some(first) = self.piece().await? else {
-            return Ok(None);
-        };
-        let mut bytes = first.len();
-        let mut pieces = vec![first];
-        while bytes < bytes_max {
-            match self.piece().now_or_never() {
-                Some(Ok(Some(piece))) => {
-                    bytes += piece.len();
-                    pieces.push(piece);
-                }
-                met => {
-                    self.met = met;
-                    break;
-                }
-            }
-        }
-        Ok(Some(pieces))
-    }
-
-    pub fn shown(&self) -> &str {
-        &self.shown
-    }
-}
-
 /// The upstreams, as the configuration has them.
 #[derive(Debug, Clone)]
 pub struct Origins {
@@ -346,6 +255,7 @@ pub struct Origins {
 }
 
 impl Origins {
+    /// Makes the clients. An error is a proxy or a certificate store that can't be used.
     pub fn new(settings: OriginSettings) -> Result<Self, OriginError> {
         let client_error = |error: reqwest::Error| OriginError::Client {
             source: error.without_url().into(),

@@ -21,6 +21,7 @@ pub struct Held {
 }
 
 impl Held {
+    /// Indexes that speak of one key twice: the last is heard.
     pub fn new(objects: Vec<Object>, indexes: &[Index]) -> Self {
         let files = indexes
             .iter()
@@ -36,10 +37,12 @@ impl Held {
         }
     }
 
+    /// What the listing shows there.
     pub fn object(&self, key: &Key) -> Option<&Object> {
         self.objects.get(key)
     }
 
+    /// What an index says of it, whether it is there or not.
     pub fn entry(&self, key: &Key) -> Option<&Entry> {
         self.entries.get(key)
     }
@@ -82,6 +85,7 @@ pub struct Item {
     pub actions: Vec<Action>,
     /// The digests of what is there already, where an index tells them.
     pub held: Option<Digests>,
+    /// In bytes, where an index or the content at hand tells it.
     pub length: Option<u64>,
     /// What an index says of the same content already.
     pub entry: Option<Entry>,
@@ -99,6 +103,7 @@ impl Item {
             .any(|action| matches!(action, Action::Transfer { .. }))
     }
 
+    /// Whether every target has it, sidecars included.
     pub fn is_done(&self) -> bool {
         self.actions.iter().all(|action| *action == Action::Skip)
     }

@@ -127,6 +127,7 @@ pub struct Totals {
 }
 
 impl Report {
+    /// Success is only said when everything that was wanted is there.
     pub fn exit(&self) -> Exit {
         let any = |kind| self.of(kind).next().is_some();
         if self.interrupted || any(Kind::Cancelled) || any(Kind::Left) {
@@ -138,6 +139,7 @@ impl Report {
         Exit::Done
     }
 
+    /// Counts are of files.
     pub fn totals(&self) -> Totals {
         let count = |kind| self.of(kind).count();
         let wanted = self.outcomes.iter().filter(|o| o.kind != Kind::Skipped);

@@ -330,6 +330,7 @@ impl Spool {
         self.seen.subscribe()
     }
 
+    /// How far it has come by now.
     pub fn seen(&self) -> Seen {
         *self.seen.borrow()
     }

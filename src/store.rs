@@ -73,6 +73,7 @@ impl fmt::Display for ETag {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Object {
     pub key: Key,
+    /// In bytes.
     pub length: u64,
     pub etag: ETag,
 }
@@ -111,11 +112,13 @@ pub enum Condition {
     Absent,
     /// This object is there (If-Match).
     Unchanged(ETag),
+    /// Nothing is asked.
     Any,
 }
 
 /// The content of an object, in order.
 pub struct Content {
+    /// In bytes; fewer may come when a chunk is an error.
     pub length: u64,
     pub etag: ETag,
     pub chunks: BoxStream<'static, Result<Bytes, StoreError>>,
@@ -141,6 +144,7 @@ pub struct StoreError {
     pub source: Option<Box<dyn std::error::Error + Send + Sync>>,
 }
 
+/// What a caller can do something about. See [`StoreError::class`] for what is worth another attempt.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum StoreErrorKind {
     /// The bucket or folder is not there.

@@ -37,9 +37,11 @@ pub struct Seen {
     pub objects: Vec<Object>,
     /// Objects below the prefix that no mirror would have made.
     pub foreign: Vec<String>,
+    /// Those that were read: not always all, see [`look`].
     pub indexes: Vec<Index>,
     /// What could not be read as an index, and why.
     pub unreadable: Vec<(Key, String)>,
+    /// Requests that this look took.
     pub requests: u64,
 }
 
@@ -48,6 +50,7 @@ impl Seen {
         Held::new(self.objects.clone(), &self.indexes)
     }
 
+    /// The release's own index, if it was read.
     pub fn index(&self, release: &Release) -> Option<&Index> {
         self.indexes
             .iter()
@@ -65,6 +68,7 @@ impl Seen {
 /// Everything that is known before the first byte moves.
 #[derive(Debug)]
 pub struct Prepared {
+    /// All that will be done, for whoever wants to see it first.
     pub plan: Plan,
     releases: Vec<(Release, BTreeSet<Key>)>,
     /// Assets that nobody vouches for, and why: they are not even planned.

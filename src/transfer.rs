@@ -37,8 +37,10 @@ const CORRUPT_ATTEMPTS: usize = 3;
 pub struct Mirror {
     pub origins: Origins,
     pub limits: Limits,
+    /// In the order of every item's actions.
     pub targets: Vec<Arc<dyn Store>>,
     pub spools: SpoolFolder,
+    /// For what is tried again, at origins and at stores alike.
     pub policy: Policy,
     pub observer: Arc<dyn Observer>,
     /// Assets on their way at a time.
@@ -63,8 +65,8 @@ pub enum TransferError {
     Spool { folder: String, source: io::Error },
     #[error(transparent)]
     Store(#[from] StoreError),
-    #[error("the file is larger than the list that wanted it says")]
-    Unexpected,
+    #[error("nobody says what it must hash to")]
+    Unvouched,
 }
 
 /// How one asset ended.
@@ -73,7 +75,9 @@ pub struct Outcome {
     pub item: Item,
     /// At each target, in order.
     pub places: Vec<Ended>,
+    /// Body bytes that came from origins for it, also when it failed.
     pub received_bytes: u64,
+    /// Those of them that had come before.
     pub refetched_bytes: u64,
     /// What goes into the index, when its content is known.
     pub entry: Option<Entry>,
@@ -93,6 +97,7 @@ pub enum Ended {
 }
 
 impl Outcome {
+    /// Whether it is right at every target.
     pub fn is_done(&self) -> bool {
         self.places
             .iter()
@@ -244,7 +249,7 @@ impl Mirror {
                 Need::Failed(error) => Some(error),
                 _ => None,
             });
-            return Err(failed.map_or(TransferError::Unexpected, TransferError::Store));
+            return Err(failed.map_or(TransferError::Unvouched, TransferError::Store));
         };
         let mut places = Vec::new();
         for (at, need) in needs.iter().enumerate() {
@@ -381,7 +386,7 @@ impl Mirror {
                 also_checked: Vec::new(),
             });
         }
-        let name = item.wanted.name().ok_or(TransferError::Unexpected)?;
+        let name = item.wanted.name().ok_or(TransferError::Unvouched)?;
         let claimed = self.spools.claim(&name).await;
         let spool = Arc::new(claimed.map_err(|error| self.spool_error(error))?);
         for holder in holders {

@@ -70,7 +70,7 @@ fn code(text: &str) -> String {
     while let Some(at) = rest.find(['/', '"', '\'']) {
         code.push_str(&rest[..at]);
         rest = &rest[at..];
-        let skipped = skipped(rest, code.ends_with('r') || code.ends_with('#'));
+        let skipped = skipped(rest, &code);
         if skipped == 0 {
             let one = rest.chars().next().map_or(1, char::len_utf8);
             code.push_str(&rest[..one]);
@@ -83,8 +83,8 @@ fn code(text: &str) -> String {
     code + rest
 }
 
-/// The length of the comment, string or character that a text begins with; 0 when it begins with none.
-fn skipped(text: &str, is_raw: bool) -> usize {
+/// The length of the comment, string or quote that a text begins with, after some code; 0 when it begins with none.
+fn skipped(text: &str, before: &str) -> usize {
     if text.starts_with("//") {
         return text.find('\n').unwrap_or(text.len());
     }
@@ -94,6 +94,10 @@ fn skipped(text: &str, is_raw: bool) -> usize {
     if !text.starts_with('"') {
         return 0;
     }
+    if before.ends_with("r#") {
+        return text.find("\"#").map_or(text.len(), |at| at + 2);
+    }
+    let is_raw = before.ends_with('r');
     let mut escaped = false;
     for (at, c) in text.char_indices().skip(1) {
         match c {
@@ -107,6 +111,10 @@ fn skipped(text: &str, is_raw: bool) -> usize {
 
 #[test]
 fn code_has_no_comments_and_no_strings() {
-    let text = "use a; // b\nlet c = \"d \\\" // e\"; let f = '\"'; let g = r\"\\\"; h / i";
-    assert_eq!(code(text), "use a; \nlet c = ; let f = ; let g = r; h / i");
+    let text =
+        "use a; // b\nlet c = \"d \\\" // e\"; let f = '\"'; let g = r\"\\\"; h / i; r#\"\"j\"#; k";
+    assert_eq!(
+        code(text),
+        "use a; \nlet c = ; let f = ; let g = r; h / i; r#; k"
+    );
 }
