@@ -10,6 +10,8 @@ mod folder_store;
 mod loopback_origin;
 mod loopback_releases;
 mod loopback_s3;
+mod model;
+mod resume;
 mod s3_store;
 mod serve;
 mod store_contract;
