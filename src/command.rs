@@ -132,7 +132,7 @@ async fn prepare(
         for target in &targets {
             target.prepare(create).await?;
         }
-        let mirror = parts::mirror(config, targets, Arc::clone(&observer), stop).await?;
+        let mirror = parts::mirror(config, targets, Arc::clone(&observer)).await?;
         match sync::prepare(&mirror, selected.releases, stop).await {
             Ok(prepared) => Ok(Some((mirror, prepared))),
             Err(SyncError::Interrupted) => Ok(None),
@@ -255,7 +255,7 @@ async fn repair(
             target.prepare(false).await?;
             audits.push(audit::audit(target.as_ref(), args.deep).await?);
         }
-        let mirror = parts::mirror(config, targets, observer, stop).await?;
+        let mirror = parts::mirror(config, targets, observer).await?;
         anyhow::Ok((mirror, audits))
     });
     let Some(audited) = audited.await else {

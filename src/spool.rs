@@ -289,7 +289,8 @@ impl Spool {
         self.writers.write().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Writes bytes that arrived for `offset`, then notes them; returns how many of them had not arrived before. Blocking.
+    /// Writes bytes that arrived for `offset`, then notes them; those that had arrived before are left as they were. Returns
+    /// how many had not. Blocking.
     pub fn write_at(&self, offset: u64, pieces: &[Bytes]) -> io::Result<u64> {
         self.write_as(self.admit(), offset, pieces)
     }
@@ -300,24 +301,38 @@ impl Spool {
         if *writing != admission.0 {
             return Ok(0);
         }
-        let mut at = offset;
-        for piece in pieces {
-            self.file.write_all_at(piece, at)?;
-            at += piece.len() as u64;
-        }
-        if at == offset {
+        let end = offset + pieces.iter().map(|piece| piece.len() as u64).sum::<u64>();
+        if end == offset {
             return Ok(0);
         }
+        // What has arrived may have been hashed already: it must stay what it was.
+        let gaps: Vec<Range<u64>> = self.state().arrived.gaps(&(offset..end)).collect();
+        for gap in &gaps {
+            self.write_within(gap, offset, pieces)?;
+        }
         let mut state = self.state();
-        let fresh = state
-            .arrived
-            .gaps(&(offset..at))
-            .map(|gap| gap.end - gap.start)
-            .sum();
-        state.note(offset, at)?;
-        state.arrived.insert(offset..at);
+        for gap in &gaps {
+            state.note(gap.start, gap.end)?;
+            state.arrived.insert(gap.clone());
+        }
         self.seen.send_replace(state.seen());
-        Ok(fresh)
+        Ok(gaps.iter().map(|gap| gap.end - gap.start).sum())
+    }
+
+    /// Writes what of the pieces, which begin at `offset`, lies in `gap`.
+    fn write_within(&self, gap: &Range<u64>, offset: u64, pieces: &[Bytes]) -> io::Result<()> {
+        let mut at = offset;
+        for piece in pieces {
+            let length = piece.len() as u64;
+            let within = |position: u64| {
+                let within = position.saturating_sub(at).min(length);
+                usize::try_from(within).unwrap_or(piece.len())
+            };
+            let part = &piece[within(gap.start)..within(gap.end)];
+            self.file.write_all_at(part, at.max(gap.start))?;
+            at += length;
+        }
+        Ok(())
     }
 
     /// Reads bytes that have arrived. Blocking.

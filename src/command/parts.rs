@@ -4,8 +4,6 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio_util::sync::CancellationToken;
-
 use crate::config::{Config, Rate, Target};
 use crate::events::{Event, Observer};
 use crate::limits::Limits;
@@ -81,14 +79,13 @@ pub(super) fn limits(config: &Config) -> Limits {
     )
 }
 
-/// Everything that a run works with. Waits for a run that has the same spool.
+/// Everything that a run works with. Waits for a run that has the same spool, until the caller drops it.
 pub(super) async fn mirror(
     config: &Config,
     targets: Vec<Arc<dyn Store>>,
     observer: Arc<dyn Observer>,
-    stop: &CancellationToken,
 ) -> anyhow::Result<Arc<Mirror>> {
-    let spools = spools(config, observer.as_ref(), stop).await?;
+    let spools = spools(config, observer.as_ref()).await?;
     Ok(Arc::new(Mirror {
         origins: origins(config)?,
         limits: limits(config),
@@ -100,16 +97,12 @@ pub(super) async fn mirror(
     }))
 }
 
-async fn spools(
-    config: &Config,
-    observer: &dyn Observer,
-    stop: &CancellationToken,
-) -> anyhow::Result<SpoolFolder> {
+async fn spools(config: &Config, observer: &dyn Observer) -> anyhow::Result<SpoolFolder> {
     let path = config.spool_folder()?;
     let mut told = false;
     loop {
         match SpoolFolder::open(&path, config.spool.limit.bytes()) {
-            Err(SpoolFolderError::Busy { .. }) if !stop.is_cancelled() => {}
+            Err(SpoolFolderError::Busy { .. }) => {}
             opened => return Ok(opened?),
         }
         if !told {
@@ -120,7 +113,6 @@ async fn spools(
             observer.event(&Event::Waiting { what });
             told = true;
         }
-        stop.run_until_cancelled(tokio::time::sleep(LOOK_AGAIN))
-            .await;
+        tokio::time::sleep(LOOK_AGAIN).await;
     }
 }

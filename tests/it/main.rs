@@ -14,6 +14,8 @@ mod loopback_origin;
 mod loopback_releases;
 mod loopback_s3;
 mod mirror_run;
+mod model;
+mod resume;
 mod s3_store;
 mod serve;
 mod store_contract;

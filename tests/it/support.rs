@@ -1,6 +1,7 @@
 //! Plays what stands around the code under test.
 
 pub(crate) mod bucket;
+pub(crate) mod program;
 pub(crate) mod tls;
 pub(crate) mod wire;
 pub(crate) mod world;
