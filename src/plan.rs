@@ -83,6 +83,8 @@ pub struct Item {
     /// The digests of what is there already, where an index tells them.
     pub held: Option<Digests>,
     pub length: Option<u64>,
+    /// What the origin says of the length, where nothing better does: enough for a plan and for bars, never for a decision.
+    pub told_length: Option<u64>,
     /// What an index says of the same content already.
     pub entry: Option<Entry>,
     /// The sidecars that are there now, by target.
@@ -97,6 +99,11 @@ impl Item {
         self.actions
             .iter()
             .any(|action| matches!(action, Action::Transfer { .. }))
+    }
+
+    /// The length as far as anybody tells it.
+    pub fn likely_length(&self) -> Option<u64> {
+        self.length.or(self.told_length)
     }
 
     pub fn is_done(&self) -> bool {
@@ -135,10 +142,16 @@ impl Plan {
                 Role::Pointer => plan.pointers.push(item),
             }
         }
-        plan.items.sort_by_cached_key(|item| {
-            (item.is_done(), item.length, item.wanted.asset.key.clone())
-        });
+        plan.order();
         Ok(plan)
+    }
+
+    /// Puts the files into the order in which they are carried.
+    pub fn order(&mut self) {
+        self.items.sort_by_cached_key(|item| {
+            let key = item.wanted.asset.key.clone();
+            (item.is_done(), item.likely_length(), key)
+        });
     }
 
     pub fn all(&self) -> impl Iterator<Item = &Item> {
@@ -212,6 +225,7 @@ fn decide(wanted: Vouched, held: &[Held]) -> Item {
         actions,
         held: digests,
         length,
+        told_length: None,
         replaces,
     }
 }
