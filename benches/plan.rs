@@ -156,6 +156,7 @@ fn vouched(asset: Asset) -> Vouched {
         asset,
         vouched_by: vec!["the given list".to_owned()],
         content: None,
+        overruled: None,
         names_version: None,
     }
 }

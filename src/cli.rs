@@ -328,7 +328,7 @@ pub struct FetchArgs {
     #[arg(long, value_name = "HOST=URL", value_parser = origin)]
     pub origin: Vec<(Host, Url)>,
     /// Connections to each host [default: 64]
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = connections)]
     pub connections: Option<NonZeroUsize>,
     /// The most that all fetching takes of the line: 20mbit, 2MiB [default: all of it]
     #[arg(long, value_name = "RATE")]
@@ -336,6 +336,10 @@ pub struct FetchArgs {
     /// Keep unfinished files here [default: in your cache folder, by target]
     #[arg(long, value_name = "DIR", value_hint = ValueHint::DirPath)]
     pub spool: Option<PathBuf>,
+}
+
+fn connections(text: &str) -> Result<NonZeroUsize, &'static str> {
+    text.parse().map_err(|_| "give a whole number, 1 or more")
 }
 
 fn origin(text: &str) -> Result<(Host, Url), BadOrigin> {

@@ -10,7 +10,7 @@ use std::io::{self, Write};
 use std::path::Path;
 use std::sync::Arc;
 
-use anyhow::Context;
+use anyhow::{Context, bail};
 use clap::CommandFactory;
 use serde::Serialize;
 use tokio::net::TcpListener;
@@ -22,8 +22,8 @@ use crate::asset::Asset;
 use crate::audit::{self, Audit};
 use crate::catalogue::listing::Listing;
 use crate::cli::{AssetsArgs, Cli, Command, Output, RepairArgs, ServeArgs, SyncArgs, VerifyArgs};
-use crate::config::{Config, Environment};
-use crate::events::Observer;
+use crate::config::{Config, Environment, Target};
+use crate::events::{Logged, Observer};
 use crate::report::{Exit, Report};
 use crate::serve;
 use crate::sync::{self, Prepared, SyncError};
@@ -35,11 +35,12 @@ use crate::vouch::Hearing;
 pub fn run(cli: &Cli, screen: &Screen) -> anyhow::Result<Exit> {
     match &cli.command {
         Command::Completions { shell } => completions(*shell),
-        Command::Man { dir: None } => man(&mut io::stdout().lock()),
+        Command::Man { dir: None } => man(),
         Command::Man { dir: Some(dir) } => man_pages(dir),
         command => {
             let config = cli.settings(&Environment::of_process())?;
             let observer = screen.observer(cli.showing(), config.colour);
+            let observer: Arc<dyn Observer> = Arc::new(Logged(observer));
             let output = cli.everywhere.output;
             let runtime = tokio::runtime::Runtime::new().context("can't start the runtime")?;
             let exit = runtime.block_on(run_with(command, output, &config, observer, screen));
@@ -106,12 +107,19 @@ async fn sync(
     stop: &CancellationToken,
     screen: &Screen,
 ) -> anyhow::Result<Exit> {
-    let run = prepare(args, config, observer, stop, config.s3.create_bucket).await?;
+    let run = prepare(args, config, observer, stop, Purpose::Write).await?;
     let Some((mirror, prepared)) = run else {
         return Ok(Exit::Interrupted);
     };
     let report = sync::carry_out(&mirror, prepared, stop).await;
     close(&report, output, config, mirror, screen)
+}
+
+/// What a command is there for at its targets.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Purpose {
+    Look,
+    Write,
 }
 
 /// Selects, reaches the targets, hears the witnesses and plans. None when it was interrupted.
@@ -120,7 +128,7 @@ async fn prepare(
     config: &Config,
     observer: Arc<dyn Observer>,
     stop: &CancellationToken,
-    create: bool,
+    purpose: Purpose,
 ) -> anyhow::Result<Option<(Arc<Mirror>, Prepared)>> {
     let prepared = stop.run_until_cancelled(async {
         let origins = parts::origins(config)?;
@@ -129,12 +137,16 @@ async fn prepare(
         let list = args.selection.assets.as_deref();
         let selected = select::online(config, list, &hearing, observer.as_ref()).await?;
         let targets = parts::targets(config).await?;
-        for target in &targets {
-            target.prepare(create).await?;
+        for (to, target) in config.to.iter().zip(&targets) {
+            let makes = config.s3.create_bucket || matches!(to, Target::Folder(_));
+            target.prepare(purpose == Purpose::Write && makes).await?;
         }
         let mirror = parts::mirror(config, targets, Arc::clone(&observer)).await?;
         match sync::prepare(&mirror, selected.releases, stop).await {
-            Ok(prepared) => Ok(Some((mirror, prepared))),
+            Ok(mut prepared) => {
+                prepared.measure(&mirror, stop).await;
+                Ok(Some((mirror, prepared)))
+            }
             Err(SyncError::Interrupted) => Ok(None),
             Err(error) => Err(anyhow::Error::from(error)),
         }
@@ -165,14 +177,11 @@ async fn plan(
     observer: Arc<dyn Observer>,
     stop: &CancellationToken,
 ) -> anyhow::Result<Exit> {
-    let Some((mirror, prepared)) = prepare(args, config, observer, stop, false).await? else {
+    let Some((mirror, prepared)) = prepare(args, config, observer, stop, Purpose::Look).await?
+    else {
         return Ok(Exit::Interrupted);
     };
-    let places: Vec<String> = mirror
-        .targets
-        .iter()
-        .map(|target| target.place().to_owned())
-        .collect();
+    let places = places(&mirror);
     drop(mirror);
     let summary = prepared.summary(&places);
     match output {
@@ -184,6 +193,11 @@ async fn plan(
     } else {
         Exit::SomeFailed
     })
+}
+
+fn places(mirror: &Mirror) -> Vec<String> {
+    let targets = mirror.targets.iter();
+    targets.map(|target| target.place().to_owned()).collect()
 }
 
 fn assets(
@@ -262,6 +276,13 @@ async fn repair(
         return Ok(Exit::Interrupted);
     };
     let (mirror, audits) = audited?;
+    if audits.iter().all(|audit| audit.releases.is_empty()) {
+        bail!(
+            "no release is marked as ready at {}, so nothing says what should be there: is this the right place? \
+             'kops-mirror sync' fills it",
+            places(&mirror).join(" or ")
+        );
+    }
     let report = audit::repair(&mirror, audits, stop).await?;
     close(&report, output, config, mirror, screen)
 }
@@ -273,11 +294,12 @@ async fn serve(args: &ServeArgs, stop: CancellationToken) -> anyhow::Result<Exit
     let address = listener
         .local_addr()
         .context("the listening socket has no address")?;
+    let server = serve::open(&args.dir).await?;
     say(&format!(
         "serving {} at http://{address}/\n",
         args.dir.display()
     ))?;
-    serve::run(&args.dir, listener, stop).await?;
+    server.run(listener, stop).await?;
     Ok(Exit::Done)
 }
 
@@ -306,16 +328,16 @@ fn completions(shell: clap_complete::Shell) -> anyhow::Result<Exit> {
     // Into memory first: the generator panics when its output is closed early (`| head`).
     let mut script = Vec::new();
     clap_complete::generate(shell, &mut Cli::command(), "kops-mirror", &mut script);
-    io::stdout()
-        .write_all(&script)
-        .context("can't print the completions")?;
+    say(&String::from_utf8(script).context("the completions are no text")?)?;
     Ok(Exit::Done)
 }
 
-fn man(page: &mut impl Write) -> anyhow::Result<Exit> {
+fn man() -> anyhow::Result<Exit> {
+    let mut page = Vec::new();
     clap_mangen::Man::new(Cli::command())
-        .render(page)
-        .context("can't print the manual")?;
+        .render(&mut page)
+        .context("can't make the manual's page")?;
+    say(&String::from_utf8(page).context("the manual's page is no text")?)?;
     Ok(Exit::Done)
 }
 

@@ -158,7 +158,7 @@ fn for_file_repository(input: &ConsumerInput, settings: &mut Settings) {
     );
     if before(input, 22) {
         settings.notes.push(
-            "this kops has no flag for fileRepository: put the spec fragment into the cluster with `kops edit cluster` before the first `kops update cluster`".to_owned(),
+            "this kops has no flag for fileRepository: put the spec's fragment (--as spec prints it) into the cluster with `kops edit cluster` before the first `kops update cluster`".to_owned(),
         );
     } else {
         // Behind a feature flag until 1.26 (cmd/kops/create_cluster.go).
@@ -320,6 +320,15 @@ impl Settings {
             let _ = writeln!(text, "# {}\nexport {name}={value}", setting.why);
         }
         let _ = writeln!(text, "# kops create cluster {}", self.flags());
+        let is_a_flag = self.flags.iter().any(|flag| flag.name == "--set");
+        for line in self
+            .yaml()
+            .filter(|_| !is_a_flag)
+            .iter()
+            .flat_map(|s| s.lines())
+        {
+            let _ = writeln!(text, "#   {line}");
+        }
         for note in &self.notes {
             let _ = writeln!(text, "# {note}");
         }

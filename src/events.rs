@@ -3,6 +3,7 @@
 //! Events are plain facts in the past tense. Stages tell them and never format; listeners format and never decide.
 
 use std::fmt;
+use std::sync::Arc;
 use std::time::Duration;
 
 use crate::asset::Key;
@@ -63,6 +64,29 @@ pub struct Silent;
 
 impl Observer for Silent {
     fn event(&self, _: &Event) {}
+}
+
+/// Writes what is done into the log on its way to a listener, who may not show each step.
+#[derive(Debug)]
+pub struct Logged(pub Arc<dyn Observer>);
+
+impl Observer for Logged {
+    fn event(&self, event: &Event) {
+        match event {
+            Event::Started {
+                key,
+                length,
+                resumed_bytes,
+            } => tracing::info!(length, resumed_bytes, "fetching {key}"),
+            Event::Verified { key } => tracing::info!("verified {key}"),
+            Event::Finished { key } => tracing::info!("finished {key}"),
+            Event::Resolving { done, total } => {
+                tracing::debug!("looked up digests, {done} of {total}");
+            }
+            _ => {}
+        }
+        self.0.event(event);
+    }
 }
 
 /// An error and its causes in one line, as a user reads them once: `can't put …: connection reset by peer`.

@@ -18,11 +18,13 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use reqwest::header::{self, HeaderMap, HeaderName, HeaderValue};
-use reqwest::{Client, Response, StatusCode};
+use reqwest::{Client, Method, Response, StatusCode};
+use tokio::time::Instant;
 use url::{Host, Url};
 
 pub use self::answer::Answer;
 use self::headers::{content_range, is_web_page, md5_of_transport, part_answered, retry_after};
+use crate::events::told;
 use crate::retry::Class;
 
 const REDIRECTS_MAX: usize = 10;
@@ -327,7 +329,7 @@ impl Origins {
     ) -> Result<Answer, OriginError> {
         let mut url = source.url.clone();
         for hop in 0..REDIRECTS_MAX {
-            let response = self.ask(source, &url, part.clone(), hop > 0).await?;
+            let response = self.ask(Method::GET, source, &url, part.clone()).await?;
             let Some(target) = redirect_target(&url, &response) else {
                 return self.answer(source, &url, part, response, hop > 0);
             };
@@ -341,12 +343,53 @@ impl Origins {
         })
     }
 
+    /// The length that a source tells for its file, without its bytes; None when it tells none. One attempt.
+    pub async fn length(&self, source: &Source) -> Option<u64> {
+        let mut url = source.url.clone();
+        for _ in 0..REDIRECTS_MAX {
+            let response = self.ask(Method::HEAD, source, &url, None).await.ok()?;
+            if let Some(target) = redirect_target(&url, &response) {
+                url = target;
+                continue;
+            }
+            let headers = response.headers();
+            if response.status() != StatusCode::OK || is_web_page(&url, headers) {
+                return None;
+            }
+            let length = headers.get(header::CONTENT_LENGTH)?;
+            return length.to_str().ok()?.parse().ok();
+        }
+        None
+    }
+
     async fn ask(
         &self,
+        method: Method,
         source: &Source,
         url: &Url,
         part: Option<Range<u64>>,
-        redirected: bool,
+    ) -> Result<Response, OriginError> {
+        let asked = Instant::now();
+        let range = part.clone();
+        let answered = self.send(method.clone(), source, url, part).await;
+        let seconds = asked.elapsed().as_secs_f32();
+        let url = Shown(url);
+        match &answered {
+            Ok(response) => {
+                let status = response.status().as_u16();
+                tracing::debug!(?range, status, seconds, "{method} {url}");
+            }
+            Err(error) => tracing::debug!(?range, seconds, "{method} {url}: {}", told(error)),
+        }
+        answered
+    }
+
+    async fn send(
+        &self,
+        method: Method,
+        source: &Source,
+        url: &Url,
+        part: Option<Range<u64>>,
     ) -> Result<Response, OriginError> {
         let proxied = source
             .settings
@@ -360,9 +403,10 @@ impl Origins {
         };
         let mut request = proxied
             .unwrap_or(unproxied)
-            .get(url.clone())
+            .request(method, url.clone())
             .header(header::ACCEPT_ENCODING, "identity");
-        if !redirected || url.host_str() == source.url.host_str() {
+        // Scheme, host and port: another port may be another's.
+        if url.origin() == source.url.origin() {
             request = request.headers(
                 source
                     .settings
@@ -542,14 +586,39 @@ fn redirect_target(url: &Url, response: &Response) -> Option<Url> {
 fn unanswered(url: &Url, error: reqwest::Error) -> OriginError {
     let url = Shown(url).to_string();
     let connecting = error.is_connect();
-    let source: Box<dyn Error + Send + Sync> = error.without_url().into();
-    if chain_mentions(source.as_ref(), "certificate") {
+    let timed_out = error.is_timeout();
+    let error = error.without_url();
+    let is_of_certificate = chain_mentions(&error, "certificate");
+    let source: Box<dyn Error + Send + Sync> = if timed_out {
+        "no answer in time".into()
+    } else {
+        innermost(&error).into()
+    };
+    if is_of_certificate {
         return OriginError::Certificate { url, source };
     }
     if connecting {
         OriginError::Unreachable { url, source }
     } else {
         OriginError::Cut { url, source }
+    }
+}
+
+/// What the innermost cause says: the layers of the client around it say no more than that something failed, and some of them
+/// say the same again. Only that a proxy stands between is told besides.
+fn innermost(error: &(dyn Error + 'static)) -> String {
+    let through_proxy = ["tunnel", "proxy", "socks"];
+    let mut cause = error;
+    let mut at_proxy = false;
+    while let Some(inner) = cause.source() {
+        cause = inner;
+        let text = cause.to_string().to_lowercase();
+        at_proxy |= through_proxy.iter().any(|word| text.contains(word));
+    }
+    if at_proxy {
+        format!("the proxy: {cause}")
+    } else {
+        cause.to_string()
     }
 }
 

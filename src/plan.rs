@@ -87,6 +87,8 @@ pub struct Item {
     pub held: Option<Digests>,
     /// In bytes, where an index or the content at hand tells it.
     pub length: Option<u64>,
+    /// What the origin says of the length, where nothing better does: enough for a plan and for bars, never for a decision.
+    pub told_length: Option<u64>,
     /// What an index says of the same content already.
     pub entry: Option<Entry>,
     /// The sidecars that are there now, by target.
@@ -101,6 +103,11 @@ impl Item {
         self.actions
             .iter()
             .any(|action| matches!(action, Action::Transfer { .. }))
+    }
+
+    /// The length as far as anybody tells it.
+    pub fn likely_length(&self) -> Option<u64> {
+        self.length.or(self.told_length)
     }
 
     /// Whether every target has it, sidecars included.
@@ -140,10 +147,16 @@ impl Plan {
                 Role::Pointer => plan.pointers.push(item),
             }
         }
-        plan.items.sort_by_cached_key(|item| {
-            (item.is_done(), item.length, item.wanted.asset.key.clone())
-        });
+        plan.order();
         Ok(plan)
+    }
+
+    /// Puts the files into the order in which they are carried.
+    pub fn order(&mut self) {
+        self.items.sort_by_cached_key(|item| {
+            let key = item.wanted.asset.key.clone();
+            (item.is_done(), item.likely_length(), key)
+        });
     }
 
     pub fn all(&self) -> impl Iterator<Item = &Item> {
@@ -217,6 +230,7 @@ fn decide(wanted: Vouched, held: &[Held]) -> Item {
         actions,
         held: digests,
         length,
+        told_length: None,
         replaces,
     }
 }

@@ -45,32 +45,40 @@ pub enum ServeError {
 /// How long answers that are under way may take when the server stops.
 const GRACE: Duration = Duration::from_secs(10);
 
-/// Serves `dir` on `listener` until `stop`; then answers that are under way have ten seconds to finish.
-pub async fn run(
-    dir: &Path,
-    listener: TcpListener,
-    stop: CancellationToken,
-) -> Result<(), ServeError> {
+/// A folder that can be served.
+#[derive(Debug)]
+pub struct Server(Arc<Mirror>);
+
+/// Makes sure that `dir` is a folder that can be read.
+pub async fn open(dir: &Path) -> Result<Server, ServeError> {
     let refuse = |source| ServeError::Folder {
         dir: dir.to_owned(),
         source,
     };
     let root = tokio::fs::canonicalize(dir).await.map_err(refuse)?;
     let _readable = tokio::fs::read_dir(&root).await.map_err(refuse)?;
-    let mirror = Arc::new(Mirror {
-        root,
-        etags: ETags::default(),
-    });
-    let router = Router::new().fallback(answer).with_state(mirror);
-    let grace_is_over = async {
-        stop.cancelled().await;
-        sleep(GRACE).await;
-    };
-    let server =
-        axum::serve(listener, router).with_graceful_shutdown(stop.clone().cancelled_owned());
-    tokio::select! {
-        ended = async { server.await } => ended.map_err(ServeError::Socket),
-        () = grace_is_over => Ok(()),
+    let etags = ETags::default();
+    Ok(Server(Arc::new(Mirror { root, etags })))
+}
+
+impl Server {
+    /// Serves on `listener` until `stop`; then answers that are under way have ten seconds to finish.
+    pub async fn run(
+        self,
+        listener: TcpListener,
+        stop: CancellationToken,
+    ) -> Result<(), ServeError> {
+        let router = Router::new().fallback(answer).with_state(self.0);
+        let grace_is_over = async {
+            stop.cancelled().await;
+            sleep(GRACE).await;
+        };
+        let server =
+            axum::serve(listener, router).with_graceful_shutdown(stop.clone().cancelled_owned());
+        tokio::select! {
+            ended = async { server.await } => ended.map_err(ServeError::Socket),
+            () = grace_is_over => Ok(()),
+        }
     }
 }
 

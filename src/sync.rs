@@ -5,9 +5,12 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
+use std::time::Duration;
 
-use tokio::time::Instant;
+use futures::{StreamExt, stream};
+use tokio::time::{Instant, timeout};
 use tokio_util::sync::CancellationToken;
+use url::Url;
 
 use crate::asset::{Asset, Key, Role};
 use crate::digest::Algorithm;
@@ -23,6 +26,12 @@ use crate::vouch::{Hearing, Vouched};
 
 /// An index of a release with all architectures has some 100 KiB.
 const INDEX_MAX_BYTES: u64 = 64 << 20;
+
+/// Enough to ask for a release's lengths in two or three round trips.
+const MEASURED_AT_ONCE: usize = 32;
+
+/// Nobody wants to wait longer only to know how long it will take.
+const MEASURING_MAX: Duration = Duration::from_secs(10);
 
 /// One release that is wanted, as the catalogue has it.
 #[derive(Debug, Clone)]
@@ -117,10 +126,43 @@ impl Prepared {
 }
 
 impl Prepared {
+    /// Asks the origins for the lengths that nothing tells yet, so that a plan has bytes and a run an end in sight. It is a
+    /// courtesy: what does not answer soon stays unknown.
+    pub async fn measure(&mut self, mirror: &Mirror, stop: &CancellationToken) {
+        let unknown = |item: &Item| item.needs_content() && item.length.is_none();
+        let canonical = |item: &Item| item.wanted.asset.canonical.clone();
+        let items = self.plan.items.iter().enumerate();
+        let asked: Vec<(usize, Url)> = items
+            .filter(|(_, item)| unknown(item))
+            .map(|(at, item)| (at, canonical(item)))
+            .collect();
+        let mut answers = stream::iter(asked)
+            .map(|(at, canonical)| async move { (at, length_of(mirror, &canonical).await) })
+            .buffer_unordered(MEASURED_AT_ONCE);
+        let items = &mut self.plan.items;
+        let measuring = async {
+            while let Some((at, length)) = answers.next().await {
+                items[at].told_length = length;
+            }
+        };
+        let measuring = timeout(MEASURING_MAX, measuring);
+        // What was told until then is kept.
+        let _ended = stop.run_until_cancelled(measuring).await;
+        drop(answers);
+        self.plan.order();
+    }
+
     /// The plan as it is shown. `places` are the targets in a user's words.
     pub fn summary(&self, places: &[String]) -> Summary {
         Summary::new(&self.plan, &self.refused, places)
     }
+}
+
+async fn length_of(mirror: &Mirror, canonical: &Url) -> Option<u64> {
+    let source = mirror.origins.sources(canonical).into_iter().next()?;
+    let host = mirror.limits.host(&source);
+    let _admission = host.admit().await;
+    mirror.origins.length(&source).await
 }
 
 fn with_keys(wanted: Vec<Wanted>) -> Vec<(Release, BTreeSet<Key>)> {
@@ -308,7 +350,7 @@ pub async fn carry_out(
     let busy: Vec<&Item> = plan.all().filter(|item| !item.is_done()).collect();
     mirror.observer.event(&Event::Planned {
         transfers: busy.len(),
-        bytes: busy.iter().map(|item| item.length).sum(),
+        bytes: busy.iter().map(|item| item.likely_length()).sum(),
         skipped: plan.all().count() - busy.len(),
     });
     let mut outcomes = transfer::carry_out(plan.items, mirror, stop).await;

@@ -32,13 +32,17 @@ pub enum UpstreamError {
     },
 }
 
-/// A Kubernetes version, or the one that a channel names today: `stable`, `latest`, `stable-1.34`, `latest-1.34`.
-pub async fn kubernetes(name: &str, hearing: &Hearing<'_>) -> Result<Version, UpstreamError> {
-    let is_channel = ["stable", "latest"].iter().any(|channel| {
+/// Whether a name means another version from time to time.
+pub fn moves(name: &str) -> bool {
+    ["stable", "latest"].iter().any(|channel| {
         name.strip_prefix(channel)
             .is_some_and(|rest| rest.is_empty() || rest.starts_with('-'))
-    });
-    if !is_channel {
+    })
+}
+
+/// A Kubernetes version, or the one that a channel names today: `stable`, `latest`, `stable-1.34`, `latest-1.34`.
+pub async fn kubernetes(name: &str, hearing: &Hearing<'_>) -> Result<Version, UpstreamError> {
+    if !moves(name) {
         return Ok(version::kubernetes(name)?);
     }
     let unknown = |why: String| UpstreamError::Unknown {

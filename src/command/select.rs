@@ -34,6 +34,14 @@ pub(super) fn offline(
         return of_list(config, list);
     }
     let (kops, names) = names(config)?;
+    for name in names.iter().map(String::as_str).chain([kops]) {
+        if upstream::moves(name) {
+            bail!(
+                "which version '{name}' is today is known to the network alone, which this command doesn't touch: name the \
+                 version itself, as 'kops-mirror plan' shows it"
+            );
+        }
+    }
     let kubernetes = names
         .iter()
         .map(|name| version::kubernetes(name))
@@ -199,7 +207,7 @@ fn matching(assets: Vec<Asset>, config: &Config) -> anyhow::Result<Vec<Asset>> {
     let taken: Vec<Asset> = assets.into_iter().filter(takes).collect();
     if taken.is_empty() {
         bail!(
-            "--include and --exclude leave no file; see 'kops-mirror assets' for the keys that they are compared with"
+            "--include and --exclude leave no file; they are compared with keys, as 'kops-mirror plan' shows them without the two"
         );
     }
     Ok(taken)

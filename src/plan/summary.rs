@@ -28,9 +28,9 @@ pub struct Totals {
     pub sidecars: usize,
     pub skip: usize,
     pub refused: usize,
-    /// Bytes that have to cross, as far as lengths are known before the first request.
+    /// Bytes that have to cross, as far as somebody tells the lengths.
     pub bytes_known: u64,
-    /// Files among them whose length only the origin knows.
+    /// Files among them whose length nobody tells.
     pub lengths_unknown: usize,
     /// Requests that publishing takes at all targets together: files, sidecars, the index.
     pub requests: usize,
@@ -86,7 +86,7 @@ impl Totals {
         let any = |wanted: fn(&Action) -> bool| item.actions.iter().any(wanted);
         if item.needs_content() {
             self.transfer += 1;
-            match item.length {
+            match item.likely_length() {
                 Some(length) => self.bytes_known += length,
                 None => self.lengths_unknown += 1,
             }
@@ -119,7 +119,7 @@ fn line(item: &Item) -> Line {
     Line {
         key: item.wanted.asset.key.clone(),
         canonical: item.wanted.asset.canonical.to_string(),
-        length: item.length,
+        length: item.likely_length(),
         vouched_by: item.wanted.vouched_by.clone(),
         actions: item.actions.clone(),
     }

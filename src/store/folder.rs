@@ -137,6 +137,16 @@ impl Folder {
         self.root.join(key.as_str())
     }
 
+    /// Makes sure that the folder can be read, or that there is none yet. Whoever only looks changes nothing.
+    fn check(&self) -> Result<(), StoreError> {
+        match fs::read_dir(&self.root) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+            ended => ended
+                .map(drop)
+                .map_err(|e| self.failed("look at", &self.root, e)),
+        }
+    }
+
     fn prepare(&self) -> Result<(), StoreError> {
         fs::create_dir_all(&self.root).map_err(|e| self.failed("make", &self.root, e))?;
         // Writing shows what permissions only suggest.
@@ -241,6 +251,9 @@ impl Folder {
 
     fn list(&self, stop: &CancellationToken) -> Result<Listing, StoreError> {
         let mut listing = Listing::default();
+        if !self.root.exists() {
+            return Ok(listing);
+        }
         let mut folders = vec![self.root.clone()];
         while let Some(folder) = folders.pop() {
             for entry in self.entries(&folder)? {
@@ -398,7 +411,10 @@ impl Store for FolderStore {
     }
 
     /// Makes the folder whether or not `create` is said: nothing but a name depends on it.
-    async fn prepare(&self, _create: bool) -> Result<(), StoreError> {
+    async fn prepare(&self, create: bool) -> Result<(), StoreError> {
+        if !create {
+            return self.blocking(Folder::check).await;
+        }
         self.blocking(Folder::prepare).await
     }
 

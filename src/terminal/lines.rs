@@ -56,7 +56,11 @@ impl Observer for Lines {
         if let Some(line) = line(event, self.colour) {
             state.write(&line);
         }
-        if self.showing == Showing::Progress && state.summed_at.elapsed() >= BETWEEN_SUMS {
+        let is_under_way = state.tally.transfers > 0;
+        if self.showing == Showing::Progress
+            && is_under_way
+            && state.summed_at.elapsed() >= BETWEEN_SUMS
+        {
             let sum = state.sum();
             state.write(&sum);
         }

@@ -88,7 +88,7 @@ async fn preparing_removes_what_dead_runs_left_and_nothing_else() {
     let dir = tempfile::tempdir().unwrap();
     let root = dir.path().join("not/there/yet");
     let store = FolderStore::new(&root);
-    store.prepare(false).await.unwrap();
+    store.prepare(true).await.unwrap();
     put(&store, "a/file", "content").await.unwrap();
     let old = SystemTime::now() - Duration::from_secs(600);
     let names = ["a/.kops-mirror-7-0", "a/.kops-mirror-7-1", "a/.other-7-2"];
@@ -98,7 +98,7 @@ async fn preparing_removes_what_dead_runs_left_and_nothing_else() {
     }
     let being_written = File::open(&paths[1]).unwrap();
     being_written.lock().unwrap();
-    store.prepare(false).await.unwrap();
+    store.prepare(true).await.unwrap();
     assert_eq!(paths.map(|path| path.exists()), [false, true, true]);
     assert!(root.join(ETAGS).exists());
     assert!(root.join("a/file").exists());

@@ -22,3 +22,5 @@ mod store_contract;
 mod support;
 mod tidy;
 mod transfer;
+mod ways_to_origins;
+mod what_a_user_sees;

@@ -39,7 +39,8 @@ impl Lab {
         let address = listener.local_addr().unwrap();
         let stop = CancellationToken::new();
         let until = stop.clone();
-        let server = tokio::spawn(async move { serve::run(&mirror, listener, until).await });
+        let server =
+            tokio::spawn(async move { serve::open(&mirror).await?.run(listener, until).await });
         let client = Client::builder().no_proxy();
         let client = client.redirect(reqwest::redirect::Policy::none());
         Self {
@@ -290,10 +291,6 @@ async fn stops_when_told_and_finishes_what_is_under_way() {
 
 #[tokio::test]
 async fn a_folder_that_is_not_there_is_an_error_with_its_name() {
-    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
-    let dir = Path::new("no/such/mirror");
-    let error = serve::run(dir, listener, CancellationToken::new())
-        .await
-        .unwrap_err();
+    let error = serve::open(Path::new("no/such/mirror")).await.unwrap_err();
     assert!(error.to_string().contains("'no/such/mirror'"), "{error}");
 }

@@ -1,7 +1,9 @@
 //! Plays what stands around the code under test.
 
 pub(crate) mod bucket;
+pub(crate) mod list;
 pub(crate) mod program;
+pub(crate) mod proxy;
 pub(crate) mod tls;
 pub(crate) mod wire;
 pub(crate) mod world;

@@ -9,8 +9,11 @@ use aws_config::profile::ProfileFileRegionProvider;
 use aws_config::{BehaviorVersion, Region, SdkConfig};
 use aws_credential_types::Credentials;
 use aws_sdk_s3::Client;
+use aws_sdk_s3::config::interceptors::BeforeTransmitInterceptorContextRef;
+use aws_sdk_s3::config::{ConfigBag, Intercept, RuntimeComponents};
 use aws_sdk_s3::config::{RequestChecksumCalculation, ResponseChecksumValidation};
 use aws_sdk_s3::config::{StalledStreamProtectionConfig, retry::RetryConfig};
+use aws_sdk_s3::error::BoxError;
 use aws_smithy_http_client::proxy::ProxyConfig;
 use aws_smithy_http_client::tls::{Provider, rustls_provider::CryptoMode};
 use aws_smithy_http_client::{Builder as HttpBuilder, Connector};
@@ -60,7 +63,8 @@ pub(super) async fn connect(options: &S3Options) -> Result<Clients, StoreError> 
         // A plain body with Content-Length and UNSIGNED-PAYLOAD is the one form that every server takes.
         .request_checksum_calculation(RequestChecksumCalculation::WhenRequired)
         .response_checksum_validation(ResponseChecksumValidation::WhenRequired)
-        .force_path_style(options.path_style.unwrap_or(endpoint.is_some()));
+        .force_path_style(options.path_style.unwrap_or(endpoint.is_some()))
+        .interceptor(RequestLog);
     let timeouts = TimeoutConfig::builder()
         .connect_timeout(CONNECT_TIMEOUT)
         .operation_attempt_timeout(ANSWER_TIMEOUT)
@@ -95,6 +99,29 @@ fn proxies(options: &S3Options) -> ProxyConfig {
         ProxyConfig::disabled()
     } else {
         ProxyConfig::from_env()
+    }
+}
+
+/// Writes every attempt at a request into the log, with nothing of its query or headers: they may be secret.
+#[derive(Debug)]
+struct RequestLog;
+
+impl Intercept for RequestLog {
+    fn name(&self) -> &'static str {
+        "RequestLog"
+    }
+
+    fn read_before_transmit(
+        &self,
+        context: &BeforeTransmitInterceptorContextRef<'_>,
+        _: &RuntimeComponents,
+        _: &mut ConfigBag,
+    ) -> Result<(), BoxError> {
+        let request = context.request();
+        let method = request.method();
+        let url = request.uri().split(['?']).next().unwrap_or_default();
+        tracing::debug!("{method} {url}");
+        Ok(())
     }
 }
 

@@ -186,6 +186,7 @@ impl Site {
     fn reason(&self, error: &(dyn Error + 'static)) -> (StoreErrorKind, String) {
         let chain = chain(error);
         let root = chain.last().map(ToString::to_string).unwrap_or_default();
+        let root = root.trim_end_matches('.');
         let credentials = chain
             .iter()
             .find_map(|error| error.downcast_ref::<CredentialsError>());
