@@ -2,6 +2,8 @@
 
 // Origins' logs are lists of ranges, and often of one.
 #![allow(clippy::single_range_in_vec_init)]
+// Test data are small.
+#![allow(clippy::cast_possible_truncation)]
 // A world is made inside a runtime.
 #![allow(clippy::unused_async)]
 

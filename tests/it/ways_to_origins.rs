@@ -83,7 +83,7 @@ async fn the_environments_proxies_are_heard() {
         let near = desk.origin_of("near.test");
         let flags = ["--config", "mirror.toml", &near[0], &near[1]];
         let output = desk.run("sync", &flags).await;
-        let expected = if is_used { 0 } else { 1 };
+        let expected = i32::from(!is_used);
         assert_eq!(
             output.status.code(),
             Some(expected),
