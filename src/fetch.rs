@@ -411,9 +411,8 @@ impl Fetch<'_> {
             origin.to_owned(),
         );
         let write = move || {
-            let fresh = spool.write_as(admission, offset, &pieces)?;
-            tally.count(&origin, received, fresh);
-            Ok(fresh)
+            let count = |fresh| tally.count(&origin, received, fresh);
+            spool.write_as(admission, offset, &pieces, count)
         };
         let written = tokio::task::spawn_blocking(write)
             .await

@@ -292,17 +292,23 @@ impl Spool {
     /// Writes bytes that arrived for `offset`, then notes them; those that had arrived before are left as they were. Returns
     /// how many had not. Blocking.
     pub fn write_at(&self, offset: u64, pieces: &[Bytes]) -> io::Result<u64> {
-        self.write_as(self.admit(), offset, pieces)
+        self.write_as(self.admit(), offset, pieces, |_| {})
     }
 
-    /// As [`Spool::write_at`], and nothing once the right to write was revoked.
-    pub fn write_as(&self, admission: Admission, offset: u64, pieces: &[Bytes]) -> io::Result<u64> {
+    /// As [`Spool::write_at`], and nothing once the right to write was revoked. `count` is told how many bytes are new before
+    /// anybody sees them: who waits for the last byte finds all of them counted.
+    pub fn write_as(
+        &self,
+        admission: Admission,
+        offset: u64,
+        pieces: &[Bytes],
+        count: impl FnOnce(u64),
+    ) -> io::Result<u64> {
         let writing = self.writers.read().unwrap_or_else(PoisonError::into_inner);
-        if *writing != admission.0 {
-            return Ok(0);
-        }
+        let revoked = *writing != admission.0;
         let end = offset + pieces.iter().map(|piece| piece.len() as u64).sum::<u64>();
-        if end == offset {
+        if revoked || end == offset {
+            count(0);
             return Ok(0);
         }
         // What has arrived may have been hashed already: it must stay what it was.
@@ -315,8 +321,10 @@ impl Spool {
             state.note(gap.start, gap.end)?;
             state.arrived.insert(gap.clone());
         }
+        let fresh = gaps.iter().map(|gap| gap.end - gap.start).sum();
+        count(fresh);
         self.seen.send_replace(state.seen());
-        Ok(gaps.iter().map(|gap| gap.end - gap.start).sum())
+        Ok(fresh)
     }
 
     /// Writes what of the pieces, which begin at `offset`, lies in `gap`.
@@ -506,6 +514,19 @@ mod tests {
         assert_eq!(spool.seen().frontier, 7);
         assert_eq!(gaps(&spool), vec![7..10]);
         assert_eq!(spool.arrived_bytes(), 7);
+    }
+
+    #[test]
+    fn bytes_are_counted_before_they_are_seen() {
+        let (_dir, folder) = folder();
+        let spool = folder.spool(&digest()).unwrap();
+        spool.set_length(4).unwrap();
+        let mut counted = None;
+        let count = |fresh| counted = Some((fresh, spool.is_whole()));
+        let pieces = [Bytes::from_static(b"0123")];
+        spool.write_as(spool.admit(), 0, &pieces, count).unwrap();
+        assert_eq!(counted, Some((4, false)));
+        assert!(spool.is_whole());
     }
 
     #[test]
