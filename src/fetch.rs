@@ -319,7 +319,9 @@ impl Fetch<'_> {
             return self.settle_length(shared, at_source, length);
         }
         let body = self.place(&answer, whole, &part)?;
-        self.take(source, &mut answer, body, gained).await
+        self.take(source, &mut answer, body, gained).await?;
+        admission.give_back().await;
+        Ok(())
     }
 
     /// Where in the file the answer's body lies, and how much of its start is at hand already.

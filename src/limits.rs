@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use governor::{DefaultDirectRateLimiter, Quota, RateLimiter};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
-use tokio::time::{Instant, sleep_until};
+use tokio::time::{Instant, sleep, sleep_until};
 
 use crate::origin::Source;
 
@@ -17,22 +17,16 @@ use crate::origin::Source;
 pub struct Limits {
     connections: usize,
     hosts: Mutex<HashMap<String, Arc<Host>>>,
-    /// One cell is a KiB, so that rates up to 32 Tbit/s fit.
-    rate: Option<DefaultDirectRateLimiter>,
+    rate: Option<Pace>,
 }
 
 impl Limits {
     /// `connections` to a host at a time; `rate` in bytes a second for all hosts together, None: as fast as it goes.
     pub fn new(connections: usize, rate: Option<u64>) -> Self {
-        let rate = rate.map(|bytes| {
-            let kibibytes = u32::try_from(bytes >> 10).unwrap_or(u32::MAX);
-            let a_second = NonZeroU32::new(kibibytes).unwrap_or(NonZeroU32::MIN);
-            RateLimiter::direct(Quota::per_second(a_second).allow_burst(BURST_KIBIBYTES))
-        });
         Self {
             connections: connections.max(1),
             hosts: Mutex::default(),
-            rate,
+            rate: rate.map(Pace::new),
         }
     }
 
@@ -48,10 +42,44 @@ impl Limits {
 
     /// Waits until the rate allows bytes that have come. The connection is not read meanwhile, so TCP slows its sender down.
     pub async fn pass(&self, bytes: usize) {
-        let Some(rate) = &self.rate else { return };
+        if let Some(pace) = &self.rate {
+            pace.pass(bytes).await;
+        }
+    }
+}
+
+/// The least that may pass at once under a rate: equal small slices are what keeps streams fair to each other.
+const SLICE_KIBIBYTES: NonZeroU32 = NonZeroU32::new(16).expect("not zero");
+
+/// A rate of bytes.
+#[derive(Debug)]
+struct Pace {
+    /// One cell is a KiB, so that rates up to 32 Tbit/s fit.
+    limiter: DefaultDirectRateLimiter,
+    slice: NonZeroU32,
+}
+
+impl Pace {
+    /// What a timer's coarseness or a busy machine misses may be made up for within a tenth of a second; with less, a fast line
+    /// would get one slice for each tick of the timer.
+    fn new(bytes: u64) -> Self {
+        let kibibytes = u32::try_from(bytes >> 10).unwrap_or(u32::MAX);
+        let a_second = NonZeroU32::new(kibibytes).unwrap_or(NonZeroU32::MIN);
+        let at_least = |kibibytes: u32| {
+            NonZeroU32::new(kibibytes).map_or(SLICE_KIBIBYTES, |n| n.max(SLICE_KIBIBYTES))
+        };
+        let burst = at_least(kibibytes / 10);
+        Self {
+            limiter: RateLimiter::direct(Quota::per_second(a_second).allow_burst(burst)),
+            slice: at_least(burst.get() / 8),
+        }
+    }
+
+    async fn pass(&self, bytes: usize) {
         let mut kibibytes = u32::try_from(bytes.div_ceil(1024)).unwrap_or(u32::MAX);
-        while let Some(slice) = NonZeroU32::new(kibibytes.min(BURST_KIBIBYTES.get())) {
-            rate.until_n_ready(slice)
+        while let Some(slice) = NonZeroU32::new(kibibytes.min(self.slice.get())) {
+            self.limiter
+                .until_n_ready(slice)
                 .await
                 .expect("a slice is no larger than the burst");
             kibibytes -= slice.get();
@@ -59,8 +87,8 @@ impl Limits {
     }
 }
 
-/// What may pass at once under a rate: equal small slices are what keeps streams fair to each other.
-const BURST_KIBIBYTES: NonZeroU32 = NonZeroU32::new(16).expect("not zero");
+/// Long for a client on this machine, and short beside any answer that crosses a border.
+const UNTIL_FREE: Duration = Duration::from_millis(2);
 
 /// One network host.
 #[derive(Debug)]
@@ -73,7 +101,17 @@ pub struct Host {
 
 /// The right to one connection to a host, until it is dropped.
 #[derive(Debug)]
-pub struct Admission(#[expect(dead_code, reason = "held, not read")] OwnedSemaphorePermit);
+pub struct Admission(OwnedSemaphorePermit);
+
+impl Admission {
+    /// Gives the right back after an answer that was read to its end. The client takes a moment to see that the connection is
+    /// free again; whoever came before that would open one more.
+    pub async fn give_back(self) {
+        if self.0.semaphore().available_permits() == 0 {
+            sleep(UNTIL_FREE).await;
+        }
+    }
+}
 
 /// One asset is being fetched from a host, until it is dropped.
 #[derive(Debug)]
@@ -165,10 +203,22 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn a_fast_rate_is_used_up_in_spite_of_coarse_timers() {
+        let limits = Limits::new(1, Some(256 << 20));
+        let started = std::time::Instant::now();
+        for _ in 0..4 {
+            limits.pass(32 << 20).await;
+        }
+        let took = started.elapsed();
+        let (least, most) = (Duration::from_millis(390), Duration::from_millis(900));
+        assert!((least..most).contains(&took), "{took:?}");
+    }
+
+    #[tokio::test]
     async fn a_rate_holds_bytes_back() {
         let limits = Limits::new(1, Some(1 << 20));
         let started = std::time::Instant::now();
-        limits.pass(128 << 10).await;
+        limits.pass(256 << 10).await;
         assert!(
             started.elapsed() >= Duration::from_millis(90),
             "{:?}",

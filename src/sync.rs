@@ -161,8 +161,10 @@ impl Prepared {
 async fn length_of(mirror: &Mirror, canonical: &Url) -> Option<u64> {
     let source = mirror.origins.sources(canonical).into_iter().next()?;
     let host = mirror.limits.host(&source);
-    let _admission = host.admit().await;
-    mirror.origins.length(&source).await
+    let admission = host.admit().await;
+    let length = mirror.origins.length(&source).await;
+    admission.give_back().await;
+    length
 }
 
 fn with_keys(wanted: Vec<Wanted>) -> Vec<(Release, BTreeSet<Key>)> {

@@ -339,8 +339,9 @@ impl<'a> Hearing<'a> {
 
     async fn read_from(&self, source: &Source, limit_bytes: u64) -> Result<Bytes, OriginError> {
         let host = self.limits.host(source);
-        let _admission = host.admit().await;
+        let admission = host.admit().await;
         let read = self.origins.read(source, limit_bytes).await;
+        admission.give_back().await;
         if let Err(error) = &read {
             if matches!(error, OriginError::Unreachable { .. }) {
                 self.note_unreachable(source);
