@@ -29,9 +29,11 @@ use crate::store::SINGLE_PART_MAX_BYTES;
 const CHUNK_MIN_BYTES: u64 = 1 << 20;
 const CHUNK_MAX_BYTES: u64 = 8 << 20;
 
-/// So often may a file change at one source: once for a release that is made anew, twice to be sure. A source that changes it
-/// more often is no use; where only its ETags differ, as those of many servers behind one name do, the digest decides.
-const CHANGES_MAX: u32 = 2;
+/// So often may a file change at one source, there and back, before that source is no use.
+const CHANGES_MAX: u32 = 4;
+
+/// So many changes of an ETag are believed. Many servers behind one name may disagree on it about one file: the digest decides.
+const ETAG_CHANGES_MAX: u32 = 2;
 
 /// Written and noted at a time, when as much is there.
 const WRITE_BYTES: usize = 256 << 10;
@@ -152,7 +154,7 @@ impl Shared {
         let (before, changes) = validators
             .entry(source)
             .or_insert_with(|| (etag.to_owned(), 0));
-        if before == etag || *changes == CHANGES_MAX {
+        if before == etag || *changes == ETAG_CHANGES_MAX {
             return false;
         }
         etag.clone_into(before);

@@ -11,7 +11,7 @@ use kops_mirror::loopback::s3::{Fault as S3Fault, Trouble};
 use rustix::process::Signal;
 
 use crate::support::bucket::{BucketServer, PREFIX};
-use crate::support::program::{Program, Running, at_bucket, finish, program};
+use crate::support::program::{Program, Running, at_bucket, finish, program, without_spool_flag};
 
 const FILES: u64 = 4;
 const LENGTH: u64 = 6_000_000;
@@ -261,17 +261,7 @@ async fn two_runs_with_different_spools_both_succeed() {
     let with_spool = |name: &str| {
         let mut command = program.to_bucket(&server);
         command.env("KOPS_MIRROR_SPOOL_DIR", program.path(name));
-        // The flag would go before the variable.
-        let arguments: Vec<_> = command.get_args().map(ToOwned::to_owned).collect();
-        let at = arguments.iter().position(|a| a == "--spool").unwrap();
-        let mut other = crate::support::program::program(&program.path(""));
-        other.args(arguments[..at].iter().chain(&arguments[at + 2..]));
-        for (name, value) in command.get_envs() {
-            if let Some(value) = value {
-                other.env(name, value);
-            }
-        }
-        other
+        without_spool_flag(&program, &command)
     };
     let one = Running::start(with_spool("one"));
     let two = Running::start(with_spool("two"));

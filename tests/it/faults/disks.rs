@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::os::unix::fs::{PermissionsExt, symlink};
+use std::process::{Command, Output};
 use std::sync::Arc;
 
 use kops_mirror::asset::Voucher;
@@ -14,6 +15,7 @@ use kops_mirror::transfer::Mirror;
 use tokio_util::sync::CancellationToken;
 
 use super::{Trial, VICTIM};
+use crate::support::program::{Program, finish, without_spool_flag};
 
 fn digest(trial: &Trial) -> Digest {
     let Voucher::Known { digest, .. } = &trial.victim.witnesses[0][0] else {
@@ -37,21 +39,87 @@ async fn a_full_spool_disk_is_told_with_its_folder_and_the_rest_carried_on() {
     trial.survives().await;
 }
 
-#[tokio::test]
-async fn a_file_that_can_never_fit_the_spool_disk_is_refused_before_it_moves() {
-    let mut trial = Trial::new().await;
-    let available = SpoolFolder::open(&trial.world.spool(), 1 << 30)
-        .unwrap()
-        .available_bytes()
-        .unwrap();
-    if available > 4 << 30 {
-        // Larger than any single-part object: that refusal comes first, and has its own test.
-        return;
+/// Runs the program with a disk of a few MiB mounted at `small`; what is on it afterwards is copied to `kept`. None where this
+/// machine lets nobody mount.
+async fn on_small_disk(program: &Program, mebibytes: u32, command: &Command) -> Option<Output> {
+    const SCRIPT: &str = r#"
+        mount -t tmpfs -o "size=$SIZE" tmpfs "$SMALL" || exit 99
+        "$@"; code=$?
+        cp -R "$SMALL" "$KEPT"; exit $code"#;
+    fs::create_dir_all(program.path("small")).unwrap();
+    for namespaces in ["-m", "-rm"] {
+        let mut unshare = Command::new("unshare");
+        unshare.args([namespaces, "sh", "-c", SCRIPT, "sh"]);
+        unshare.arg(command.get_program()).args(command.get_args());
+        for (name, value) in command.get_envs() {
+            unshare.env(name, value.unwrap_or_default());
+        }
+        unshare.env("SIZE", format!("{mebibytes}m"));
+        unshare.env("SMALL", program.path("small"));
+        unshare.env("KEPT", program.path("kept"));
+        let ended = tokio::task::spawn_blocking(move || unshare.output()).await;
+        match ended.unwrap() {
+            Ok(output)
+                if matches!(output.status.code(), Some(0..=2)) && !said_by_unshare(&output) =>
+            {
+                return Some(output);
+            }
+            _ => {}
+        }
     }
-    let file = kops_mirror::loopback::origin::File::generated(1, available + (1 << 30));
-    trial.world.origin.publish(format!("/{VICTIM}"), file);
-    trial.victim.sidecars.clear();
-    trial.gives_up(&["free some", "--spool DIR"]).await;
+    None
+}
+
+fn said_by_unshare(output: &Output) -> bool {
+    String::from_utf8_lossy(&output.stderr).starts_with("unshare: ")
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_full_disk_under_the_mirror_is_told_and_leaves_nothing_half_done() {
+    let program = Program::with_files(2, 6_000_000);
+    let mut command = program.to(&program.path("small/mirror"));
+    command.env("KOPS_MIRROR_FETCH_FILES", "1");
+    let Some(output) = on_small_disk(&program, 8, &command).await else {
+        return;
+    };
+    let said = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert_eq!(output.status.code(), Some(1), "{said}");
+    assert!(said.contains("the disk is full"), "{said}");
+    assert!(said.contains("small/mirror/files/"), "{said}");
+    let kept = fs::read_dir(program.path("kept/mirror/files")).unwrap();
+    let mut kept: Vec<String> = kept
+        .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+        .collect();
+    kept.sort();
+    assert_eq!(kept, ["0.tgz", "0.tgz.sha256"], "no draft is left");
+    let bytes = fs::read(program.path("kept/mirror/files/0.tgz")).unwrap();
+    assert!(bytes == program.content("files/0.tgz"));
+    assert!(!program.path("kept/mirror/releases").exists());
+    let crossed = program.sent();
+    let next = finish(program.to_folder()).await;
+    assert_eq!(next.status.code(), Some(0));
+    assert_eq!(
+        program.sent(),
+        crossed + 6_000_000,
+        "one waited in the spool"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_file_that_does_not_fit_the_spools_disk_is_refused_before_it_moves() {
+    let program = Program::with_files(1, 20_000_000);
+    let mut command = program.to_folder();
+    command.env("KOPS_MIRROR_SPOOL_DIR", program.path("small"));
+    let command = without_spool_flag(&program, &command);
+    let Some(output) = on_small_disk(&program, 4, &command).await else {
+        return;
+    };
+    let said = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert_eq!(output.status.code(), Some(1), "{said}");
+    for word in ["20000000 are needed", "--spool DIR", "small"] {
+        assert!(said.contains(word), "{said}");
+    }
+    assert!(program.sent() <= 2 << 20, "{}", program.sent());
 }
 
 #[tokio::test]
@@ -66,8 +134,8 @@ async fn a_small_spool_makes_assets_wait_for_each_other_and_nothing_else() {
     }
     let made = trial.world.mirror(vec![trial.store.clone()]);
     let made = Arc::into_inner(made).unwrap();
-    let spools = made.spools;
-    drop(spools);
+    // One run has a spool at a time.
+    drop(made.spools);
     let mirror = Arc::new(Mirror {
         spools: SpoolFolder::open(&trial.world.spool(), 4 << 20).unwrap(),
         origins: made.origins,

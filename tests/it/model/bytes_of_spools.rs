@@ -48,9 +48,10 @@ fn steps(length: u64) -> impl Strategy<Value = Step> {
 
 /// The bytes of a range, with the byte at `wrong` turned.
 fn piece(content: &Bytes, from: u64, length: u64, wrong: Option<u64>) -> Vec<Bytes> {
-    let (from, end) = (from as usize, (from + length) as usize);
+    let index = |at: u64| usize::try_from(at).unwrap();
+    let (from, end) = (index(from), index(from + length));
     let mut bytes = content[from..end.min(content.len())].to_vec();
-    if let Some(byte) = wrong.and_then(|at| bytes.get_mut((at as usize).wrapping_sub(from))) {
+    if let Some(byte) = wrong.and_then(|at| bytes.get_mut(index(at).wrapping_sub(from))) {
         *byte = !*byte;
     }
     // In two pieces, as they come from a socket.

@@ -49,8 +49,12 @@ impl Program {
 
     /// The command that mirrors the list to a folder below, with nothing of this machine's environment.
     pub(crate) fn to_folder(&self) -> Command {
+        self.to(&self.path("mirror"))
+    }
+
+    pub(crate) fn to(&self, folder: &Path) -> Command {
         let mut command = self.sync();
-        command.arg("--to").arg(self.path("mirror"));
+        command.arg("--to").arg(folder);
         command
     }
 
@@ -96,7 +100,18 @@ pub(crate) fn at_bucket(command: &mut Command, server: &BucketServer) {
         .env("AWS_SECRET_ACCESS_KEY", keys.secret_key);
 }
 
-/// The program itself, with patience for tests.
+/// The same command with the spool that its environment names: the flag goes before the variable.
+pub(crate) fn without_spool_flag(whose: &Program, command: &Command) -> Command {
+    let arguments: Vec<_> = command.get_args().collect();
+    let at = arguments.iter().position(|a| *a == "--spool").unwrap();
+    let mut other = program(&whose.path(""));
+    other.args(arguments[..at].iter().chain(&arguments[at + 2..]));
+    let environment = command.get_envs();
+    other.envs(environment.filter_map(|(name, value)| Some((name, value?))));
+    other
+}
+
+/// The program itself, with nothing of this machine's environment.
 pub(crate) fn program(home: &Path) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_kops-mirror"));
     command
