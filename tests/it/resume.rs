@@ -14,8 +14,8 @@ use crate::support::bucket::{BucketServer, PREFIX};
 use crate::support::program::{Program, Running, at_bucket, finish, program, without_spool_flag};
 
 const FILES: u64 = 4;
-const LENGTH: u64 = 6_000_000;
-const KILLS: u64 = 7;
+const LENGTH: u64 = 8_000_000;
+const KILLS: u64 = 5;
 
 /// Between reading a chunk and noting it passes less than this, on a busy machine too.
 const SETTLED: Duration = Duration::from_millis(300);
