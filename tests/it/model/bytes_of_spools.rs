@@ -77,7 +77,10 @@ fn arrive(folder: &SpoolFolder, name: &Digest, content: &Bytes, steps: &[Step]) 
                 let admission = spool.admit();
                 spool.revoke();
                 let pieces = piece(content, *from, *length, Some(*from));
-                assert_eq!(spool.write_as(admission, *from, &pieces).unwrap(), 0);
+                assert_eq!(
+                    spool.write_as(admission, *from, &pieces, |_| {}).unwrap(),
+                    0
+                );
             }
             Step::Discard => spool.discard().unwrap(),
             Step::Length(length) => spool.set_length(*length).unwrap(),
