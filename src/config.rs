@@ -88,7 +88,7 @@ pub struct Config {
 pub enum Publish {
     /// Whatever suits the link; today that is one PUT.
     Auto,
-    /// One PUT, while the file arrives where that helps.
+    /// One PUT, once the file is whole and verified.
     SinglePart,
 }
 

@@ -77,7 +77,7 @@ async fn the_environments_proxies_are_heard() {
             _ => format!("http://{}", proxy.address),
         };
         desk.set(variable, value);
-        desk.write("mirror.toml", "[retry]\nattempts = 1\n");
+        desk.write("mirror.toml", "[retry]\nattempts = 3\n");
         let near = desk.origin_of("near.test");
         let flags = ["--config", "mirror.toml", &near[0], &near[1]];
         let output = desk.run("sync", &flags).await;
