@@ -129,7 +129,7 @@ pub struct Fetch<'a> {
     pub origins: &'a Origins,
     pub limits: &'a Limits,
     pub policy: Policy,
-    pub observer: &'a dyn Observer,
+    pub observer: &'a Arc<dyn Observer>,
     pub tally: &'a Arc<Tally>,
 }
 
@@ -376,14 +376,7 @@ impl Fetch<'_> {
             }
             let offset = body.drop_known(&mut pieces);
             let write = self.write(body.admission, offset, pieces, bytes as u64, &name);
-            let fresh = write.await?;
-            *gained |= fresh > 0;
-            if fresh > 0 {
-                self.observer.event(&Event::Received {
-                    key: self.key.clone(),
-                    bytes: fresh,
-                });
-            }
+            *gained |= write.await? > 0;
         }
         match body.end {
             Some(end) if body.at < end => Err(OriginError::Nonsense {
@@ -400,7 +393,7 @@ impl Fetch<'_> {
         }
     }
 
-    /// Writes and counts in one step that nothing interrupts: another flight may end the fetch while this one writes.
+    /// Writes, counts and tells in one step that nothing interrupts: another flight may end the fetch while this one writes.
     async fn write(
         &self,
         admission: Admission,
@@ -414,9 +407,15 @@ impl Fetch<'_> {
             Arc::clone(self.tally),
             origin.to_owned(),
         );
+        let (observer, key) = (Arc::clone(self.observer), self.key.clone());
         let write = move || {
-            let count = |fresh| tally.count(&origin, received, fresh);
-            spool.write_as(admission, offset, &pieces, count)
+            let told = |bytes| {
+                tally.count(&origin, received, bytes);
+                if bytes > 0 {
+                    observer.event(&Event::Received { key, bytes });
+                }
+            };
+            spool.write_as(admission, offset, &pieces, told)
         };
         let written = tokio::task::spawn_blocking(write)
             .await

@@ -457,7 +457,7 @@ impl Mirror {
                 origins: &self.origins,
                 limits: &self.limits,
                 policy: self.policy,
-                observer: self.observer.as_ref(),
+                observer: &self.observer,
                 tally,
             };
             let filled = async { fetch.fill().await.map_err(TransferError::from) };

@@ -121,7 +121,7 @@ async fn check(content: Bytes, steps: &[Step]) {
 fn what_comes_out_of_verification_is_right_however_it_came_in() {
     let runtime = tokio::runtime::Runtime::new().unwrap();
     let config = Config {
-        cases: 300,
+        cases: 120,
         failure_persistence: None,
         ..Config::default()
     };
@@ -141,7 +141,7 @@ fn what_comes_out_of_verification_is_right_however_it_came_in() {
 fn hashing_beside_arrival_comes_to_the_same_verdict() {
     let runtime = tokio::runtime::Runtime::new().unwrap();
     let config = Config {
-        cases: 100,
+        cases: 50,
         failure_persistence: None,
         ..Config::default()
     };
