@@ -4,23 +4,27 @@
 //! for gaps, so nothing that arrived is asked for again. Retries count failures without progress ([`crate::retry`]); a source
 //! that says no for good is left, and the next takes over. All of it is one future: dropping it stops everything.
 
+mod course;
+mod tally;
+
 use std::collections::HashMap;
 use std::io;
 use std::ops::Range;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
 use futures::stream::{FuturesUnordered, StreamExt};
-use rangemap::RangeSet;
-use tokio::time::{Instant, sleep_until};
+use tokio::time::sleep_until;
 
+use self::course::{Course, Heading, Lost};
+pub use self::tally::Tally;
 use crate::asset::Key;
 use crate::digest::Digest;
-use crate::events::{Event, Observer, told};
+use crate::events::{Event, Observer};
 use crate::limits::{Host, Limits};
 use crate::origin::{Answer, OriginError, Origins, Source};
-use crate::retry::{Attempts, Class, Policy};
+use crate::retry::{Class, Policy};
 use crate::spool::{Admission, Reservation, Spool, SpoolFolder};
 use crate::store::SINGLE_PART_MAX_BYTES;
 
@@ -69,52 +73,6 @@ impl FetchError {
             Self::Origin(error) => error.class(),
             _ => Class::Permanent,
         }
-    }
-}
-
-/// What crossed for one asset, also when it ended in failure.
-#[derive(Debug, Default)]
-pub struct Tally {
-    received: AtomicU64,
-    fresh: AtomicU64,
-    origins: Mutex<HashMap<String, u64>>,
-}
-
-impl Tally {
-    /// Body bytes that came over the wire.
-    pub fn received_bytes(&self) -> u64 {
-        self.received.load(Ordering::Relaxed)
-    }
-
-    /// Those of them that had come before.
-    pub fn refetched_bytes(&self) -> u64 {
-        self.received_bytes()
-            - self
-                .fresh
-                .load(Ordering::Relaxed)
-                .min(self.received_bytes())
-    }
-
-    /// Bytes by the source that brought them, as it may be printed.
-    pub fn origins(&self) -> HashMap<String, u64> {
-        locked(&self.origins).clone()
-    }
-
-    fn count(&self, origin: &str, received: u64, fresh: u64) {
-        self.received.fetch_add(received, Ordering::Relaxed);
-        self.fresh.fetch_add(fresh, Ordering::Relaxed);
-        let mut origins = locked(&self.origins);
-        match origins.get_mut(origin) {
-            Some(bytes) => *bytes += received,
-            None => drop(origins.insert(origin.to_owned(), received)),
-        }
-    }
-
-    /// What had been counted as fresh was wrong: it has to come again.
-    pub fn discarded(&self, bytes: u64) {
-        let fresh = self.fresh.load(Ordering::Relaxed);
-        self.fresh
-            .store(fresh.saturating_sub(bytes), Ordering::Relaxed);
     }
 }
 
@@ -551,145 +509,5 @@ impl Body {
         let offset = self.at;
         self.at += pieces.iter().map(|piece| piece.len() as u64).sum::<u64>();
         offset
-    }
-}
-
-/// How a flight sets out.
-#[derive(Clone, Copy)]
-struct Heading {
-    source: usize,
-    whole: bool,
-    /// Failures that had been counted before.
-    failures: u32,
-    not_before: Option<Instant>,
-}
-
-/// A flight that ended before its part was whole.
-struct Lost {
-    error: FetchError,
-    /// Whether it brought anything before.
-    gained: bool,
-    heading: Heading,
-}
-
-impl Lost {
-    /// What trickles below the floor gets nowhere, though it brings something.
-    fn is_progress(&self) -> bool {
-        self.gained && !matches!(self.error, FetchError::Origin(OriginError::Stalled { .. }))
-    }
-}
-
-/// Where a fetch stands: its source, what is in flight, and its patience.
-struct Course {
-    source: usize,
-    /// Why each source was left for good.
-    left: Vec<Option<String>>,
-    /// Only whole files can be had: one stream at a time.
-    whole: bool,
-    expected: RangeSet<u64>,
-    attempts: Attempts,
-    policy: Policy,
-    /// Failures counted so far. Flights that broke together are one.
-    failures: u32,
-    /// How often the file has changed at the source.
-    changes: u32,
-    not_before: Option<Instant>,
-}
-
-impl Course {
-    fn new(sources: usize, policy: Policy) -> Self {
-        Self {
-            source: 0,
-            left: vec![None; sources],
-            whole: false,
-            expected: RangeSet::new(),
-            attempts: Attempts::new(policy),
-            policy,
-            failures: 0,
-            changes: 0,
-            not_before: None,
-        }
-    }
-
-    fn heading(&self) -> Heading {
-        Heading {
-            source: self.source,
-            whole: self.whole,
-            failures: self.failures,
-            not_before: self.not_before,
-        }
-    }
-
-    /// Decides what a lost flight means. True when every other flight has to be dropped too: what they bring is no use.
-    fn absorb(&mut self, fetch: &Fetch<'_>, lost: Lost) -> Result<bool, FetchError> {
-        if lost.heading.source != self.source {
-            return Ok(false); // an echo from a source that was left
-        }
-        let mut anew = false;
-        match &lost.error {
-            FetchError::Origin(OriginError::IgnoresRange { .. }) if !self.whole => {
-                self.whole = true;
-                return Ok(true);
-            }
-            FetchError::Origin(OriginError::Changed { .. }) => {
-                fetch.discard()?;
-                self.changes += 1;
-                anew = true;
-            }
-            FetchError::Origin(_) | FetchError::TooLarge { .. } => {}
-            _ => return Err(lost.error),
-        }
-        if lost.is_progress() && !anew {
-            self.attempts.progressed();
-            return Ok(false);
-        }
-        if lost.heading.failures < self.failures && lost.error.class() == Class::Transient && !anew
-        {
-            return Ok(false); // it broke together with one that was counted
-        }
-        let again = lost.error.class() == Class::Transient && self.changes <= CHANGES_MAX;
-        let Some(pause) = again.then(|| self.attempts.failed()).flatten() else {
-            self.leave(lost.error)?;
-            return Ok(anew);
-        };
-        fetch.observer.event(&Event::Retrying {
-            key: fetch.key.clone(),
-            why: told(&lost.error),
-            pause,
-        });
-        self.failures += 1;
-        self.not_before = Some(Instant::now() + pause);
-        self.turn();
-        Ok(anew)
-    }
-
-    /// Gives a source up for good.
-    fn leave(&mut self, error: FetchError) -> Result<(), FetchError> {
-        self.left[self.source] = Some(told(&error));
-        self.attempts = Attempts::new(self.policy);
-        self.not_before = None;
-        self.changes = 0;
-        self.whole = false;
-        if self.turn() || self.left[self.source].is_none() {
-            return Ok(());
-        }
-        let tried: Vec<String> = self.left.iter().flatten().cloned().collect();
-        Err(if tried.len() == 1 {
-            error
-        } else {
-            FetchError::NoSource { tried }
-        })
-    }
-
-    /// Goes on to the next source that was not left; false when there is no other.
-    fn turn(&mut self) -> bool {
-        let count = self.left.len();
-        let others = (1..count).map(|step| (self.source + step) % count);
-        let Some(next) = others.into_iter().find(|&other| self.left[other].is_none()) else {
-            return false;
-        };
-        self.source = next;
-        self.whole = false;
-        true
     }
 }

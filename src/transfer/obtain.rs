@@ -1,0 +1,211 @@
+//! Obtains an asset's verified content: from what it carries, from another target that has it, or over the border.
+
+use std::io;
+use std::sync::Arc;
+
+use futures::StreamExt;
+
+use super::{Mirror, TransferError};
+use crate::digest::Digest;
+use crate::events::{Event, told};
+use crate::fetch::{Fetch, Tally};
+use crate::origin::Source;
+use crate::plan::Item;
+use crate::spool::{Reservation, Spool};
+use crate::store::Store;
+use crate::verify::{self, Mismatch, Verified};
+
+/// Wrong bytes are fetched anew this often: once for a fault on the way, once more to be sure.
+const CORRUPT_ATTEMPTS: usize = 3;
+
+/// Verified content and what holds it.
+pub(super) struct Obtained {
+    pub(super) content: Verified,
+    spool: Option<(Arc<Spool>, Option<Reservation>)>,
+    pub(super) also_checked: Vec<String>,
+}
+
+impl Obtained {
+    fn spooled(
+        content: Verified,
+        spool: &Arc<Spool>,
+        reservation: Option<Reservation>,
+        also_checked: Vec<String>,
+    ) -> Self {
+        Self {
+            content,
+            spool: Some((Arc::clone(spool), reservation)),
+            also_checked,
+        }
+    }
+
+    /// It is published everywhere: the spool has done its work. One that can't be removed is removed when it is abandoned.
+    pub(super) fn forget(self) {
+        if let Some((spool, _)) = self.spool
+            && let Err(error) = spool.remove()
+        {
+            tracing::debug!(%error, "a spool could not be removed");
+        }
+    }
+}
+
+impl Mirror {
+    /// Gets verified content: what the asset carries, what the spool holds, what another target holds, or from the origins.
+    pub(super) async fn obtain(
+        &self,
+        item: &Item,
+        holders: &[&dyn Store],
+        tally: &Arc<Tally>,
+    ) -> Result<Obtained, TransferError> {
+        if let Some(content) = &item.wanted.content {
+            return Ok(Obtained {
+                content: content.clone(),
+                spool: None,
+                also_checked: Vec::new(),
+            });
+        }
+        let name = item.wanted.name().ok_or(TransferError::Unvouched)?;
+        let claimed = self.spools.claim(&name).await;
+        let spool = Arc::new(claimed.map_err(|error| self.spool_error(error))?);
+        for holder in holders {
+            if let Some(obtained) = self.copy_from(*holder, item, &spool).await? {
+                return Ok(obtained);
+            }
+        }
+        self.fetch_verified(item, &spool, tally).await
+    }
+
+    /// Copies from a target that holds the asset, so that nothing crosses; None when that did not work out.
+    async fn copy_from(
+        &self,
+        holder: &dyn Store,
+        item: &Item,
+        spool: &Arc<Spool>,
+    ) -> Result<Option<Obtained>, TransferError> {
+        let Ok(Some(mut content)) = holder.open(&item.wanted.asset.key).await else {
+            return Ok(None);
+        };
+        let reservation = self.spools.reserve(content.length).await;
+        spool
+            .set_length(content.length)
+            .map_err(|error| self.spool_error(error))?;
+        let mut at = 0;
+        while let Some(Ok(chunk)) = content.chunks.next().await {
+            let length = chunk.len() as u64;
+            let writer = Arc::clone(spool);
+            tokio::task::spawn_blocking(move || writer.write_at(at, &[chunk]))
+                .await
+                .map_err(io::Error::other)
+                .flatten()
+                .map_err(|error| self.spool_error(error))?;
+            at += length;
+        }
+        if !spool.is_whole() {
+            return Ok(None);
+        }
+        if let Ok(content) = self.follow(item, spool).await? {
+            return Ok(Some(Obtained::spooled(
+                content,
+                spool,
+                Some(reservation),
+                Vec::new(),
+            )));
+        }
+        spool.discard().map_err(|error| self.spool_error(error))?;
+        Ok(None)
+    }
+
+    /// Fetches and hashes at the same time; wrong content is fetched anew, from the next source if there is one.
+    async fn fetch_verified(
+        &self,
+        item: &Item,
+        spool: &Arc<Spool>,
+        tally: &Arc<Tally>,
+    ) -> Result<Obtained, TransferError> {
+        let asset = &item.wanted.asset;
+        let urls = std::iter::once(&asset.canonical).chain(&asset.alternates);
+        let mut sources: Vec<Source> = urls.flat_map(|url| self.origins.sources(url)).collect();
+        let mut attempt = 1;
+        loop {
+            let fetch = Fetch {
+                key: &asset.key,
+                sources: &sources,
+                spool,
+                folder: &self.spools,
+                origins: &self.origins,
+                limits: &self.limits,
+                policy: self.policy,
+                observer: &self.observer,
+                tally,
+            };
+            let filled = async { fetch.fill().await.map_err(TransferError::from) };
+            let (fetched, verdict) = tokio::try_join!(filled, self.follow(item, spool))?;
+            match verdict {
+                Ok(content) => {
+                    self.observer.event(&Event::Verified {
+                        key: asset.key.clone(),
+                    });
+                    let checked = self.check_transport(item, &content, fetched.md5_of_transport);
+                    return Ok(Obtained::spooled(
+                        content,
+                        spool,
+                        fetched.reservation,
+                        checked,
+                    ));
+                }
+                Err(mismatch) => {
+                    tally.discarded(spool.arrived_bytes());
+                    spool.discard().map_err(|error| self.spool_error(error))?;
+                    if attempt == CORRUPT_ATTEMPTS {
+                        let sources = sources.iter().map(ToString::to_string).collect();
+                        return Err(TransferError::Corrupt {
+                            attempts: attempt,
+                            sources,
+                            source: mismatch,
+                        });
+                    }
+                    let why = told(&mismatch);
+                    self.observer.event(&Event::Retrying {
+                        key: asset.key.clone(),
+                        why,
+                        pause: self.policy.pause_min,
+                    });
+                    tokio::time::sleep(self.policy.pause_min).await;
+                    sources.rotate_left(1);
+                    attempt += 1;
+                }
+            }
+        }
+    }
+
+    async fn follow(
+        &self,
+        item: &Item,
+        spool: &Arc<Spool>,
+    ) -> Result<Result<Verified, Mismatch>, TransferError> {
+        let also = &item.wanted.asset.sidecars;
+        verify::follow(Arc::clone(spool), &item.wanted.expected, also)
+            .await
+            .map_err(|error| self.spool_error(error))
+    }
+
+    /// Compares with the MD5 that the origin's transport told. The vouchers' word stands above it: a difference is only told.
+    fn check_transport(
+        &self,
+        item: &Item,
+        content: &Verified,
+        told: Option<Digest>,
+    ) -> Vec<String> {
+        let Some(md5) = told else { return Vec::new() };
+        if md5 == content.digests().md5 {
+            return vec!["the origin's MD5 header".to_owned()];
+        }
+        let key = &item.wanted.asset.key;
+        self.observer.event(&Event::Warned {
+            what: format!(
+                "{key}: the origin's header says {md5}, though the content is what was vouched for"
+            ),
+        });
+        Vec::new()
+    }
+}
