@@ -14,6 +14,7 @@ use anyhow::{Context, bail};
 use clap::CommandFactory;
 use serde::Serialize;
 use tokio::net::TcpListener;
+use tokio::runtime::{Builder, Runtime};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
@@ -42,13 +43,23 @@ pub fn run(cli: &Cli, screen: &Screen) -> anyhow::Result<Exit> {
             let observer = screen.observer(cli.showing(), config.colour);
             let observer: Arc<dyn Observer> = Arc::new(Logged(observer));
             let output = cli.everywhere.output;
-            let runtime = tokio::runtime::Runtime::new().context("can't start the runtime")?;
+            let runtime = runtime().context("can't start the runtime")?;
             let exit = runtime.block_on(run_with(command, output, &config, observer, screen));
             // What still reads or writes a file is not waited for: nothing half-done can be seen.
             runtime.shutdown_background();
             exit
         }
     }
+}
+
+/// The runtime of every command. Threads that wait for the disk are few: each keeps memory of its own that it has freed, and a
+/// disk is no faster for more of them.
+pub fn runtime() -> io::Result<Runtime> {
+    const BLOCKING_THREADS_MAX: usize = 16;
+    Builder::new_multi_thread()
+        .enable_all()
+        .max_blocking_threads(BLOCKING_THREADS_MAX)
+        .build()
 }
 
 /// Runs what needs settings. Ctrl-C and SIGTERM stop it at once; the next run goes on from there.
