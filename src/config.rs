@@ -219,7 +219,7 @@ impl Default for FetchSettings {
     fn default() -> Self {
         Self {
             connections: NonZeroUsize::new(64).expect("64 is not zero"),
-            files: NonZeroUsize::new(8).expect("8 is not zero"),
+            files: NonZeroUsize::new(32).expect("32 is not zero"),
             limit: None,
             connect_timeout: Duration::from_secs(15),
             stall_window: Duration::from_secs(20),
