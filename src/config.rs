@@ -125,6 +125,9 @@ pub struct FetchSettings {
     #[serde(deserialize_with = "units::duration")]
     pub stall_window: Duration,
     pub stall_floor: Rate,
+    /// A connection that is silent for longer may have another sent after it.
+    #[serde(deserialize_with = "units::duration")]
+    pub hedge_after: Duration,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
@@ -224,6 +227,7 @@ impl Default for FetchSettings {
             connect_timeout: Duration::from_secs(15),
             stall_window: Duration::from_secs(20),
             stall_floor: Rate::of_bytes_per_second(1 << 10),
+            hedge_after: Duration::from_secs(1),
         }
     }
 }

@@ -4,34 +4,48 @@
 //! for gaps, so nothing that arrived is asked for again. Retries count failures without progress ([`crate::retry`]); a source
 //! that says no for good is left, and the next takes over. All of it is one future: dropping it stops everything.
 
+mod bring;
 mod course;
+mod flight;
+mod late;
 mod tally;
 
 use std::collections::HashMap;
 use std::io;
-use std::ops::Range;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
-use bytes::Bytes;
 use futures::stream::{FuturesUnordered, StreamExt};
-use tokio::time::sleep_until;
+use rangemap::RangeSet;
+use tokio::time::{Instant, sleep, sleep_until};
 
-use self::course::{Course, Heading, Lost};
+use self::course::Course;
+use self::flight::Flight;
+use self::late::{Another, Late};
 pub use self::tally::Tally;
 use crate::asset::Key;
 use crate::digest::Digest;
 use crate::events::{Event, Observer};
-use crate::limits::{Host, Limits};
-use crate::origin::{Answer, OriginError, Origins, Source};
+use crate::limits::{Admission as HostAdmission, Host, Limits, Presence, Rank};
+use crate::origin::{OriginError, Origins, Source};
 use crate::retry::{Class, Policy};
-use crate::spool::{Admission, Reservation, Spool, SpoolFolder};
+use crate::spool::{Reservation, Spool, SpoolFolder};
 use crate::store::SINGLE_PART_MAX_BYTES;
 
 /// A chunk is small enough that every connection has work and a lost one costs little, and large enough that the round trip
 /// between two of them is noise.
 const CHUNK_MIN_BYTES: u64 = 1 << 20;
 const CHUNK_MAX_BYTES: u64 = 8 << 20;
+
+/// The last parts are smaller, so that all connections end at about the same time.
+const CHUNK_LAST_BYTES: u64 = 64 << 10;
+
+/// A hundredth of a file, and a little for small ones, may cross twice so that its end comes sooner.
+const LATE_SHARE: u64 = 100;
+const LATE_MIN_BYTES: u64 = 64 << 10;
+
+/// So often it is looked whether a flight has become late.
+const LOOK_AGAIN: Duration = Duration::from_millis(200);
 
 /// So often may a file change at one source, there and back, before that source is no use.
 const CHANGES_MAX: u32 = 4;
@@ -94,8 +108,6 @@ pub struct Fetch<'a> {
 /// What the flights of one fetch share.
 #[derive(Debug, Default)]
 struct Shared {
-    /// A source answered with the whole file where a part was asked for.
-    whole: AtomicBool,
     /// The strong validator that each source answered with, and how often it has changed.
     validators: Mutex<HashMap<usize, (String, u32)>>,
     /// Which source told the length, if one of this fetch did.
@@ -123,7 +135,7 @@ impl Shared {
     /// What a source told that was left for good contradicts nobody any more.
     fn forget_length_of(&self, course: &Course) {
         let mut told = locked(&self.told_length);
-        if told.is_some_and(|source| course.left[source].is_some()) {
+        if told.is_some_and(|source| course.lanes[source].is_left()) {
             *told = None;
         }
     }
@@ -131,6 +143,24 @@ impl Shared {
 
 fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// What the flights under way are to bring.
+fn expected(course: &Course) -> RangeSet<u64> {
+    let flights = course.flights.iter();
+    let parts = flights.map(|flight| flight.start()..flight.end().max(flight.start()));
+    parts.filter(|part| !part.is_empty()).collect()
+}
+
+/// Sends a flight after a late one.
+fn chase(course: &mut Course, host: &Host, source: usize, late: Late) -> Arc<Flight> {
+    course.late_bytes += late.cost_bytes;
+    host.hedged();
+    let chased = late.is_hedge.then(|| Arc::clone(&late.flight));
+    if !late.is_hedge {
+        late.flight.shorten(late.part.start);
+    }
+    Arc::new(Flight::new(source, false, late.part, chased))
 }
 
 /// A whole spool, and what was learnt on the way.
@@ -148,38 +178,57 @@ impl Fetch<'_> {
     pub async fn fill(&self) -> Result<Fetched, FetchError> {
         let shared = Shared::default();
         self.resume(&shared).await?;
+        let hosts = self.sources.iter().map(|source| self.limits.host(source));
+        let hosts: Vec<Arc<Host>> = hosts.collect();
+        let mut presences: Vec<Presence> = hosts.iter().map(Host::enter).collect();
         let mut course = Course::new(self.sources.len(), self.policy);
+        let mut asked = FuturesUnordered::new();
         let mut flights = FuturesUnordered::new();
         let mut seen = self.spool.watch();
-        let mut present = (course.source, self.host(&course).enter());
         while !self.spool.is_whole() {
-            if present.0 != course.source {
-                present = (course.source, self.host(&course).enter());
+            let unclaimed = self.unclaimed(&course);
+            for presence in &mut presences {
+                presence.leave(unclaimed.unwrap_or(0));
             }
-            course.whole |= shared.whole.swap(false, Ordering::Relaxed);
-            while flights.len() < self.width(&course) {
-                let Some(part) = self.next_part(&course) else {
-                    break;
+            for source in self.lanes_with_work(&course, &hosts, unclaimed) {
+                course.lanes[source].is_waiting = true;
+                let rank = match unclaimed {
+                    None => Rank::FIRST,
+                    Some(0) => Rank::LAST,
+                    Some(bytes) => Rank::of(bytes),
                 };
-                course.expected.insert(part.clone());
-                flights.push(self.fly(&shared, course.heading(), part));
+                asked.push(self.ask(&hosts, source, course.lanes[source].not_before, rank));
             }
             tokio::select! {
-                Some((part, ended)) = flights.next() => {
-                    course.expected.remove(part);
+                Some((flight, ended)) = flights.next() => {
+                    let flight: Arc<Flight> = flight;
+                    course.ended(&flight);
+                    if flight.is_whole() {
+                        course.gives_only_whole(flight.source);
+                    }
                     let Err(lost) = ended else {
-                        course.attempts.progressed();
+                        course.progressed(flight.source);
+                        self.call_off_needless(&course, &flight, &hosts);
                         continue;
                     };
-                    if course.absorb(self, lost)? {
+                    if course.absorb(self, flight.source, lost)? {
                         flights.clear();
-                        course.expected.clear();
+                        course.flights.clear();
                         self.spool.revoke();
                     }
                     shared.forget_length_of(&course);
                 }
+                Some((source, admission)) = asked.next() => {
+                    course.lanes[source].is_waiting = false;
+                    if let Some(flight) = self.next_flight(&mut course, &hosts, source) {
+                        course.flights.push(Arc::clone(&flight));
+                        let failures = course.lanes[source].failures;
+                        flights.push(self.fly(&shared, flight, failures, admission));
+                    }
+                }
                 // More connections become useful once the length is known.
-                _ = seen.changed(), if self.spool.seen().length.is_none() => {}
+                _ = seen.changed(), if unclaimed.is_none() => {}
+                () = sleep(LOOK_AGAIN), if !course.flights.is_empty() => {}
             }
         }
         drop(flights);
@@ -190,6 +239,159 @@ impl Fetch<'_> {
             md5_of_transport,
             reservation,
         })
+    }
+
+    /// Bytes that nobody has been asked for; None while the length is unknown.
+    fn unclaimed(&self, course: &Course) -> Option<u64> {
+        self.spool.unclaimed_bytes(&expected(course))
+    }
+
+    /// The sources that a connection should be asked for now.
+    fn lanes_with_work(
+        &self,
+        course: &Course,
+        hosts: &[Arc<Host>],
+        unclaimed: Option<u64>,
+    ) -> Vec<usize> {
+        let one_at_a_time = unclaimed.is_none() || course.is_whole();
+        if one_at_a_time || course.flights.iter().any(|flight| flight.is_whole()) {
+            let leads = course.flights.is_empty() && !course.lanes[course.leader].is_waiting;
+            return leads.then_some(course.leader).into_iter().collect();
+        }
+        let has_work = |source: usize| {
+            let lane = &course.lanes[source];
+            let worth_it = source == course.leader || self.is_worth_another_source();
+            course.gives_parts(source)
+                && !lane.is_waiting
+                && worth_it
+                && (unclaimed > Some(0) || self.late(course, &hosts[source]).is_some())
+        };
+        (0..course.lanes.len())
+            .filter(|&source| has_work(source))
+            .collect()
+    }
+
+    /// One source brings a small file before another has answered.
+    fn is_worth_another_source(&self) -> bool {
+        self.spool
+            .seen()
+            .length
+            .is_some_and(|length| length > CHUNK_MIN_BYTES)
+    }
+
+    async fn ask(
+        &self,
+        hosts: &[Arc<Host>],
+        source: usize,
+        not_before: Option<Instant>,
+        rank: Rank,
+    ) -> (usize, HostAdmission) {
+        if let Some(until) = not_before {
+            sleep_until(until).await;
+        }
+        (source, hosts[source].admit(rank).await)
+    }
+
+    /// What a connection that has become free does now; None when there is nothing for it any more.
+    fn next_flight(
+        &self,
+        course: &mut Course,
+        hosts: &[Arc<Host>],
+        source: usize,
+    ) -> Option<Arc<Flight>> {
+        let lane = &course.lanes[source];
+        let must_wait = lane.not_before.is_some_and(|until| until > Instant::now());
+        if lane.is_left() || must_wait {
+            return None;
+        }
+        let host = &hosts[source];
+        if course.is_whole() || self.spool.seen().length.is_none() {
+            let alone = course.flights.is_empty() && source == course.leader;
+            let gap = self.spool.first_gap(&RangeSet::new()).filter(|_| alone)?;
+            let (whole, chunk) = (course.is_whole(), CHUNK_MIN_BYTES);
+            let end = if whole {
+                gap.end
+            } else {
+                gap.end.min(gap.start + chunk)
+            };
+            return Some(Arc::new(Flight::new(source, whole, gap.start..end, None)));
+        }
+        if lane.whole {
+            return None;
+        }
+        if let Some(late) = late::head(
+            &course.flights,
+            self.spool.seen().frontier,
+            self.another(host),
+            self.budget_bytes(course),
+            Instant::now(),
+        ) {
+            return Some(chase(course, host, source, late));
+        }
+        if let Some(gap) = self.spool.first_gap(&expected(course)) {
+            let end = gap.end.min(gap.start + self.chunk(host));
+            return Some(Arc::new(Flight::new(source, false, gap.start..end, None)));
+        }
+        let late = self.late(course, host)?;
+        Some(chase(course, host, source, late))
+    }
+
+    fn late(&self, course: &Course, host: &Host) -> Option<Late> {
+        late::last(
+            &course.flights,
+            self.another(host),
+            self.budget_bytes(course),
+            Instant::now(),
+        )
+    }
+
+    fn another(&self, host: &Host) -> Another {
+        Another {
+            goodput: host.goodput_of_one().unwrap_or(0.0),
+            round_trip: host.round_trip(),
+            silence: self.origins.settings().hedge_after,
+        }
+    }
+
+    /// What late parts may still cost.
+    fn budget_bytes(&self, course: &Course) -> u64 {
+        let length = self.spool.seen().length.unwrap_or(0);
+        (length / LATE_SHARE + LATE_MIN_BYTES).saturating_sub(course.late_bytes)
+    }
+
+    /// Ends flights whose bytes another has brought.
+    fn call_off_needless(&self, course: &Course, ended: &Flight, hosts: &[Arc<Host>]) {
+        for flight in &course.flights {
+            let rest = flight.rest();
+            if !flight.is_whole() && !rest.is_empty() && self.spool.has(&rest) {
+                let won = ended
+                    .chases
+                    .as_ref()
+                    .is_some_and(|chased| Arc::ptr_eq(chased, flight));
+                if won {
+                    hosts[ended.source].hedge_won();
+                }
+                flight.needless.cancel();
+            }
+        }
+    }
+
+    /// How much to ask for at once: so much that a round trip between two parts is noise, and so little that all connections
+    /// have work to the end, when what is left shrinks.
+    fn chunk(&self, host: &Host) -> u64 {
+        let connections = host.connections() as u64;
+        let length = self.spool.seen().length.unwrap_or(0);
+        let rule = (length / (4 * connections)).clamp(CHUNK_MIN_BYTES, CHUNK_MAX_BYTES);
+        let share = host.unclaimed() / (2 * connections);
+        #[expect(
+            clippy::cast_possible_truncation,
+            clippy::cast_sign_loss,
+            reason = "a speed in bytes"
+        )]
+        let second = host
+            .goodput_of_one()
+            .map_or(CHUNK_MIN_BYTES, |goodput| goodput as u64);
+        rule.min(share.max(second.clamp(CHUNK_LAST_BYTES, CHUNK_MIN_BYTES)))
     }
 
     /// Makes room for what an earlier run left, and says that it is there.
@@ -206,273 +408,6 @@ impl Fetch<'_> {
         Ok(())
     }
 
-    fn host(&self, course: &Course) -> Arc<Host> {
-        self.limits.host(&self.sources[course.source])
-    }
-
-    fn width(&self, course: &Course) -> usize {
-        if course.whole || self.spool.seen().length.is_none() {
-            return 1;
-        }
-        self.host(course).share()
-    }
-
-    fn next_part(&self, course: &Course) -> Option<Range<u64>> {
-        let gap = self.spool.first_gap(&course.expected)?;
-        if course.whole {
-            return Some(gap.start..gap.end);
-        }
-        let chunk = self.spool.seen().length.map_or(CHUNK_MIN_BYTES, |length| {
-            let streams = self.host(course).share() as u64;
-            (length / (4 * streams)).clamp(CHUNK_MIN_BYTES, CHUNK_MAX_BYTES)
-        });
-        Some(gap.start..gap.end.min(gap.start + chunk))
-    }
-
-    /// One request for one part; tells the part again when it ends.
-    async fn fly(
-        &self,
-        shared: &Shared,
-        heading: Heading,
-        part: Range<u64>,
-    ) -> (Range<u64>, Result<(), Lost>) {
-        if let Some(until) = heading.not_before {
-            sleep_until(until).await;
-        }
-        let mut gained = false;
-        let ended = self
-            .bring(shared, heading, part.clone(), &mut gained)
-            .await
-            .map_err(|error| Lost {
-                error,
-                gained,
-                heading,
-            });
-        (part, ended)
-    }
-
-    async fn bring(
-        &self,
-        shared: &Shared,
-        heading: Heading,
-        part: Range<u64>,
-        gained: &mut bool,
-    ) -> Result<(), FetchError> {
-        let Heading { source, whole, .. } = heading;
-        let (at_source, source) = (source, &self.sources[source]);
-        let host = self.limits.host(source);
-        let admission = host.admit().await;
-        let asked = (!whole || part.start > 0).then_some(part.start..part.end);
-        let mut answer = match self.origins.open(source, asked).await {
-            Ok(answer) => answer,
-            Err(error) => {
-                if let Some(pause) = error.retry_after() {
-                    host.pause(pause);
-                }
-                return Err(error.into());
-            }
-        };
-        if let Some(length) = self.learn(shared, at_source, &answer)? {
-            // Those who have room may need this connection to get done: it is given back while waiting.
-            drop((answer, admission));
-            self.make_room(shared, length).await?;
-            return self.settle_length(shared, at_source, length);
-        }
-        let body = self.place(&answer, whole, &part)?;
-        self.take(source, &mut answer, body, gained).await?;
-        admission.give_back().await;
-        Ok(())
-    }
-
-    /// Where in the file the answer's body lies, and how much of its start is at hand already.
-    fn place(&self, answer: &Answer, whole: bool, part: &Range<u64>) -> Result<Body, FetchError> {
-        if let Some(part) = &answer.part {
-            return Ok(Body {
-                at: part.start,
-                end: Some(part.end),
-                skip: 0,
-                admission: self.spool.admit(),
-            });
-        }
-        let nothing_else_in_flight = whole || (part.start == 0 && self.spool.arrived_bytes() == 0);
-        if !nothing_else_in_flight {
-            return Err(OriginError::IgnoresRange {
-                url: answer.shown().to_owned(),
-            }
-            .into());
-        }
-        Ok(Body {
-            at: 0,
-            end: answer.total.or(self.spool.seen().length),
-            skip: part.start,
-            admission: self.spool.admit(),
-        })
-    }
-
-    async fn take(
-        &self,
-        source: &Source,
-        answer: &mut Answer,
-        mut body: Body,
-        gained: &mut bool,
-    ) -> Result<(), FetchError> {
-        let name = source.to_string();
-        while let Some(mut pieces) = answer.pieces(WRITE_BYTES).await? {
-            let bytes: usize = pieces.iter().map(Bytes::len).sum();
-            self.limits.pass(bytes).await;
-            let past_end = body.end.is_some_and(|end| body.at + bytes as u64 > end);
-            if past_end {
-                return Err(OriginError::Nonsense {
-                    url: answer.shown().to_owned(),
-                    what: "its body is longer than promised".to_owned(),
-                }
-                .into());
-            }
-            if body.at + bytes as u64 > SINGLE_PART_MAX_BYTES {
-                let length = body.at + bytes as u64;
-                return Err(FetchError::TooLarge { length });
-            }
-            let offset = body.drop_known(&mut pieces);
-            let write = self.write(body.admission, offset, pieces, bytes as u64, &name);
-            *gained |= write.await? > 0;
-        }
-        match body.end {
-            Some(end) if body.at < end => Err(OriginError::Nonsense {
-                url: answer.shown().to_owned(),
-                what: format!("its body ended {} bytes short", end - body.at),
-            }
-            .into()),
-            Some(_) => Ok(()),
-            // The origin told no length: the end of the body is the end of the file.
-            None => self
-                .spool
-                .set_length(body.at)
-                .map_err(|error| self.spool_error(error)),
-        }
-    }
-
-    /// Writes, counts and tells in one step that nothing interrupts: another flight may end the fetch while this one writes.
-    async fn write(
-        &self,
-        admission: Admission,
-        offset: u64,
-        pieces: Vec<Bytes>,
-        received: u64,
-        origin: &str,
-    ) -> Result<u64, FetchError> {
-        let (spool, tally, origin) = (
-            Arc::clone(self.spool),
-            Arc::clone(self.tally),
-            origin.to_owned(),
-        );
-        let (observer, key) = (Arc::clone(self.observer), self.key.clone());
-        let write = move || {
-            let told = |bytes| {
-                tally.count(&origin, received, bytes);
-                if bytes > 0 {
-                    observer.event(&Event::Received { key, bytes });
-                }
-            };
-            spool.write_as(admission, offset, &pieces, told)
-        };
-        let written = tokio::task::spawn_blocking(write)
-            .await
-            .map_err(io::Error::other)
-            .flatten();
-        written.map_err(|error| self.spool_error(error))
-    }
-
-    /// Takes note of what an answer tells about the file as a whole; refuses what contradicts an earlier answer. Tells the
-    /// length when there is no room for it yet.
-    fn learn(
-        &self,
-        shared: &Shared,
-        source: usize,
-        answer: &Answer,
-    ) -> Result<Option<u64>, FetchError> {
-        if answer.part.is_none() {
-            shared.whole.store(true, Ordering::Relaxed);
-        }
-        let url = || answer.shown().to_owned();
-        if let Some(etag) = &answer.etag
-            && shared.is_another(source, etag)
-        {
-            let what = "its ETag is another".to_owned();
-            return Err(OriginError::Changed { url: url(), what }.into());
-        }
-        if answer.md5.is_some() {
-            *locked(&shared.md5) = answer.md5;
-        }
-        let Some(total) = answer.total else {
-            return Ok(None);
-        };
-        match self.spool.seen().length {
-            Some(length) if length == total => Ok(None),
-            Some(length) => {
-                let teller = *locked(&shared.told_length);
-                Err(if teller.is_some_and(|teller| teller != source) {
-                    let what = format!("{total} bytes where another source has {length}");
-                    OriginError::Another { url: url(), what }
-                } else {
-                    let what = format!("it had {length} bytes and now has {total}");
-                    OriginError::Changed { url: url(), what }
-                }
-                .into())
-            }
-            None if self.has_room(shared, total)? => {
-                self.settle_length(shared, source, total).map(|()| None)
-            }
-            None => Ok(Some(total)),
-        }
-    }
-
-    fn settle_length(&self, shared: &Shared, source: usize, length: u64) -> Result<(), FetchError> {
-        self.spool
-            .set_length(length)
-            .map_err(|error| self.spool_error(error))?;
-        *locked(&shared.told_length) = Some(source);
-        self.observer.event(&Event::Started {
-            key: self.key.clone(),
-            length: Some(length),
-            resumed_bytes: self.spool.arrived_bytes(),
-        });
-        Ok(())
-    }
-
-    /// Refuses what can never be stored or spooled, before its bytes move; waits for its share of the spool's limit.
-    async fn make_room(&self, shared: &Shared, length: u64) -> Result<(), FetchError> {
-        if !self.has_room(shared, length)? {
-            let reservation = self.folder.reserve(length).await;
-            *locked(&shared.reservation) = Some(reservation);
-        }
-        Ok(())
-    }
-
-    /// Whether the spool's limit has room for this content, which is taken if so.
-    fn has_room(&self, shared: &Shared, length: u64) -> Result<bool, FetchError> {
-        if length > SINGLE_PART_MAX_BYTES {
-            return Err(FetchError::TooLarge { length });
-        }
-        let needed_bytes = length.saturating_sub(self.spool.arrived_bytes());
-        let available_bytes = self
-            .folder
-            .available_bytes()
-            .map_err(|error| self.spool_error(error))?;
-        if needed_bytes > available_bytes {
-            let folder = self.folder.path().display().to_string();
-            return Err(FetchError::DiskFull {
-                folder,
-                needed_bytes,
-                available_bytes,
-            });
-        }
-        let mut reservation = locked(&shared.reservation);
-        if reservation.is_none() {
-            *reservation = self.folder.try_reserve(length);
-        }
-        Ok(reservation.is_some())
-    }
-
     fn spool_error(&self, source: io::Error) -> FetchError {
         FetchError::Spool {
             folder: self.folder.path().display().to_string(),
@@ -485,29 +420,5 @@ impl Fetch<'_> {
         self.spool
             .discard()
             .map_err(|error| self.spool_error(error))
-    }
-}
-
-/// A body on its way into the spool: where its next byte goes, and how many bytes at its start are known already.
-struct Body {
-    at: u64,
-    end: Option<u64>,
-    skip: u64,
-    admission: Admission,
-}
-
-impl Body {
-    /// Drops the part of the pieces that is known already; returns where the rest goes.
-    fn drop_known(&mut self, pieces: &mut [Bytes]) -> u64 {
-        for piece in pieces.iter_mut() {
-            let known = self.skip.saturating_sub(self.at).min(piece.len() as u64);
-            // `known` is no more than a piece's length.
-            let rest = piece.split_off(usize::try_from(known).unwrap_or(piece.len()));
-            *piece = rest;
-            self.at += known;
-        }
-        let offset = self.at;
-        self.at += pieces.iter().map(|piece| piece.len() as u64).sum::<u64>();
-        offset
     }
 }

@@ -39,6 +39,8 @@ pub struct OriginSettings {
     pub stall_window: Duration,
     /// Bytes a second.
     pub stall_floor_bytes: u64,
+    /// A connection that is silent for longer than this, and than a few round trips, is late: another may be sent after it.
+    pub hedge_after: Duration,
     /// Connections to one host at a time.
     pub connections: usize,
 }
@@ -52,6 +54,8 @@ impl Default for OriginSettings {
             // One cubic stream at 200 ms and 3 % loss still brings about 37 KiB/s (facts of the field, measured).
             stall_window: Duration::from_secs(20),
             stall_floor_bytes: 1024,
+            // Packets that are lost once are there again within two round trips; twice, and TCP backs off for seconds.
+            hedge_after: Duration::from_secs(1),
             connections: 64,
         }
     }

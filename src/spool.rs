@@ -381,6 +381,20 @@ impl Spool {
             .find_map(|gap| expected.gaps(&gap).next())
     }
 
+    /// Bytes that have neither arrived nor are expected already; None while the length is unknown.
+    pub fn unclaimed_bytes(&self, expected: &RangeSet<u64>) -> Option<u64> {
+        let state = self.state();
+        let whole = 0..state.length?;
+        let gaps = state.arrived.gaps(&whole);
+        let unclaimed = gaps.flat_map(|gap| expected.gaps(&gap).collect::<Vec<_>>());
+        Some(unclaimed.map(|gap| gap.end - gap.start).sum())
+    }
+
+    /// Whether all of a part has arrived.
+    pub fn has(&self, part: &Range<u64>) -> bool {
+        part.is_empty() || self.state().arrived.gaps(part).next().is_none()
+    }
+
     /// Whether every byte has arrived.
     pub fn is_whole(&self) -> bool {
         let seen = self.seen();

@@ -16,6 +16,7 @@ use crate::asset::{Asset, Key, Role};
 use crate::digest::Algorithm;
 use crate::events::{Event, told};
 use crate::index::{self, Entry, Index, Release};
+use crate::limits::Rank;
 use crate::plan::summary::Summary;
 use crate::plan::{Action, Conflict, Held, Item, Plan};
 use crate::publish;
@@ -161,7 +162,7 @@ impl Prepared {
 async fn length_of(mirror: &Mirror, canonical: &Url) -> Option<u64> {
     let source = mirror.origins.sources(canonical).into_iter().next()?;
     let host = mirror.limits.host(&source);
-    let admission = host.admit().await;
+    let admission = host.admit(Rank::FIRST).await;
     let length = mirror.origins.length(&source).await;
     admission.give_back().await;
     length

@@ -19,7 +19,7 @@ use crate::asset::{Asset, Voucher, Witness};
 use crate::catalogue::checksums;
 use crate::digest::{Algorithm, Digest};
 use crate::events::{Event, Observer, told};
-use crate::limits::Limits;
+use crate::limits::{Limits, Rank};
 use crate::origin::{OriginError, Origins, Source};
 use crate::retry::{Attempts, Class, Policy};
 use crate::verify::Verified;
@@ -339,16 +339,14 @@ impl<'a> Hearing<'a> {
 
     async fn read_from(&self, source: &Source, limit_bytes: u64) -> Result<Bytes, OriginError> {
         let host = self.limits.host(source);
-        let admission = host.admit().await;
+        let admission = host.admit(Rank::FIRST).await;
         let read = self.origins.read(source, limit_bytes).await;
         admission.give_back().await;
         if let Err(error) = &read {
             if matches!(error, OriginError::Unreachable { .. }) {
                 self.note_unreachable(source);
             }
-            if let Some(pause) = error.retry_after() {
-                host.pause(pause);
-            }
+            host.failed(error);
         }
         read
     }

@@ -66,6 +66,7 @@ pub(super) fn origins(config: &Config) -> anyhow::Result<Origins> {
         connect_timeout: config.fetch.connect_timeout,
         stall_window: config.fetch.stall_window,
         stall_floor_bytes: config.fetch.stall_floor.bytes_per_second(),
+        hedge_after: config.fetch.hedge_after,
         connections: config.fetch.connections.get(),
     };
     Ok(Origins::new(settings)?)

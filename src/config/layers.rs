@@ -22,7 +22,7 @@ enum Form {
 
 /// Every setting that an environment variable can give: all but those of `origins`, which need more structure than a
 /// variable has.
-const SETTINGS: [(&str, Form); 37] = [
+const SETTINGS: [(&str, Form); 38] = [
     ("to", Form::List),
     ("kubernetes", Form::List),
     ("kops", Form::Text),
@@ -51,6 +51,7 @@ const SETTINGS: [(&str, Form); 37] = [
     ("fetch.connect_timeout", Form::Text),
     ("fetch.stall_window", Form::Text),
     ("fetch.stall_floor", Form::Text),
+    ("fetch.hedge_after", Form::Text),
     ("retry.attempts", Form::Number),
     ("retry.pause_min", Form::Text),
     ("retry.pause_max", Form::Text),

@@ -221,6 +221,8 @@ fn settings<'a>(
         hosts,
         connections: CONNECTIONS,
         stall_window: STALL_WINDOW,
+        // What is sent again must be the troubles' doing, however busy the machine is.
+        hedge_after: STALL_WINDOW,
         ..OriginSettings::default()
     }
 }

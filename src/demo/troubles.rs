@@ -19,7 +19,8 @@ const CUT: &str = "linux/amd64/kubelet";
 const CUT_AFTER: u64 = 700_000;
 /// Whose byte changes.
 const CORRUPT: &str = "linux/amd64/nodeup";
-const CORRUPT_AT: u64 = 1_234_567;
+/// In the part that is asked for first, so that it is the first source's.
+const CORRUPT_AT: u64 = 234_567;
 /// Whose PUT is refused twice.
 const BUSY: &str = "linux/arm64/kubelet";
 /// The answer to whose PUT is lost.

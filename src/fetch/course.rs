@@ -1,29 +1,22 @@
-//! Decides where a fetch goes next: which source, what a lost flight means, how long to be patient. No I/O but a discard.
+//! Decides where a fetch goes next: which sources, what a lost flight means, how long to be patient. No I/O but a discard.
 
-use rangemap::RangeSet;
+use std::sync::Arc;
+
 use tokio::time::Instant;
 
+use super::flight::Flight;
 use super::{CHANGES_MAX, Fetch, FetchError};
 use crate::events::{Event, told};
 use crate::origin::OriginError;
 use crate::retry::{Attempts, Class, Policy};
-
-/// How a flight sets out.
-#[derive(Clone, Copy)]
-pub(super) struct Heading {
-    pub(super) source: usize,
-    pub(super) whole: bool,
-    /// Failures that had been counted before.
-    pub(super) failures: u32,
-    pub(super) not_before: Option<Instant>,
-}
 
 /// A flight that ended before its part was whole.
 pub(super) struct Lost {
     pub(super) error: FetchError,
     /// Whether it brought anything before.
     pub(super) gained: bool,
-    pub(super) heading: Heading,
+    /// Failures of its source that had been counted when it set out.
+    pub(super) failures: u32,
 }
 
 impl Lost {
@@ -33,77 +26,125 @@ impl Lost {
     }
 }
 
-/// Where a fetch stands: its source, what is in flight, and its patience.
-pub(super) struct Course {
-    pub(super) source: usize,
-    /// Why each source was left for good.
-    pub(super) left: Vec<Option<String>>,
-    /// Only whole files can be had: one stream at a time.
+/// One source, as a fetch has met it.
+#[derive(Debug)]
+pub(super) struct Lane {
+    /// Why it was left for good.
+    left: Option<String>,
+    /// Only whole files can be had there: one stream at a time.
     pub(super) whole: bool,
-    pub(super) expected: RangeSet<u64>,
-    pub(super) attempts: Attempts,
-    pub(super) policy: Policy,
+    attempts: Attempts,
     /// Failures counted so far. Flights that broke together are one.
     pub(super) failures: u32,
-    /// How often the file has changed at the source.
-    pub(super) changes: u32,
+    /// How often the file has changed there.
+    changes: u32,
     pub(super) not_before: Option<Instant>,
+    /// A connection has been asked for and has not been granted yet.
+    pub(super) is_waiting: bool,
+}
+
+impl Lane {
+    fn new(policy: Policy) -> Self {
+        Self {
+            left: None,
+            whole: false,
+            attempts: Attempts::new(policy),
+            failures: 0,
+            changes: 0,
+            not_before: None,
+            is_waiting: false,
+        }
+    }
+
+    pub(super) fn is_left(&self) -> bool {
+        self.left.is_some()
+    }
+}
+
+/// Where a fetch stands: its sources, and what is in flight.
+#[derive(Debug)]
+pub(super) struct Course {
+    pub(super) lanes: Vec<Lane>,
+    /// The source that is asked when only one is.
+    pub(super) leader: usize,
+    pub(super) flights: Vec<Arc<Flight>>,
+    /// Bytes that late parts may have made cross twice.
+    pub(super) late_bytes: u64,
 }
 
 impl Course {
     pub(super) fn new(sources: usize, policy: Policy) -> Self {
         Self {
-            source: 0,
-            left: vec![None; sources],
-            whole: false,
-            expected: RangeSet::new(),
-            attempts: Attempts::new(policy),
-            policy,
-            failures: 0,
-            changes: 0,
-            not_before: None,
+            lanes: (0..sources).map(|_| Lane::new(policy)).collect(),
+            leader: 0,
+            flights: Vec::new(),
+            late_bytes: 0,
         }
     }
 
-    pub(super) fn heading(&self) -> Heading {
-        Heading {
-            source: self.source,
-            whole: self.whole,
-            failures: self.failures,
-            not_before: self.not_before,
+    /// Whether no source is left that gives parts.
+    pub(super) fn is_whole(&self) -> bool {
+        self.lanes.iter().all(|lane| lane.whole || lane.is_left())
+    }
+
+    /// Whether a source may be asked for parts now, beside the others.
+    pub(super) fn gives_parts(&self, source: usize) -> bool {
+        let lane = &self.lanes[source];
+        !lane.whole && !lane.is_left()
+    }
+
+    pub(super) fn ended(&mut self, flight: &Arc<Flight>) {
+        self.flights.retain(|other| !Arc::ptr_eq(other, flight));
+        if let Some(chased) = &flight.chases {
+            chased.chase_ended();
         }
+    }
+
+    /// A source answered with the whole file where a part was asked for.
+    pub(super) fn gives_only_whole(&mut self, source: usize) {
+        self.lanes[source].whole = true;
+        self.turn(source);
+    }
+
+    pub(super) fn progressed(&mut self, source: usize) {
+        self.lanes[source].attempts.progressed();
     }
 
     /// Decides what a lost flight means. True when every other flight has to be dropped too: what they bring is no use.
-    pub(super) fn absorb(&mut self, fetch: &Fetch<'_>, lost: Lost) -> Result<bool, FetchError> {
-        if lost.heading.source != self.source {
+    pub(super) fn absorb(
+        &mut self,
+        fetch: &Fetch<'_>,
+        source: usize,
+        lost: Lost,
+    ) -> Result<bool, FetchError> {
+        let lane = &mut self.lanes[source];
+        if lane.is_left() {
             return Ok(false); // an echo from a source that was left
         }
         let mut anew = false;
         match &lost.error {
-            FetchError::Origin(OriginError::IgnoresRange { .. }) if !self.whole => {
-                self.whole = true;
-                return Ok(true);
+            FetchError::Origin(OriginError::IgnoresRange { .. }) if !lane.whole => {
+                self.gives_only_whole(source);
+                return Ok(self.is_whole());
             }
             FetchError::Origin(OriginError::Changed { .. }) => {
                 fetch.discard()?;
-                self.changes += 1;
+                lane.changes += 1;
                 anew = true;
             }
             FetchError::Origin(_) | FetchError::TooLarge { .. } => {}
             _ => return Err(lost.error),
         }
         if lost.is_progress() && !anew {
-            self.attempts.progressed();
+            lane.attempts.progressed();
             return Ok(false);
         }
-        if lost.heading.failures < self.failures && lost.error.class() == Class::Transient && !anew
-        {
+        if lost.failures < lane.failures && lost.error.class() == Class::Transient && !anew {
             return Ok(false); // it broke together with one that was counted
         }
-        let again = lost.error.class() == Class::Transient && self.changes <= CHANGES_MAX;
-        let Some(pause) = again.then(|| self.attempts.failed()).flatten() else {
-            self.leave(lost.error)?;
+        let again = lost.error.class() == Class::Transient && lane.changes <= CHANGES_MAX;
+        let Some(pause) = again.then(|| lane.attempts.failed()).flatten() else {
+            self.leave(source, lost.error)?;
             return Ok(anew);
         };
         fetch.observer.event(&Event::Retrying {
@@ -111,23 +152,24 @@ impl Course {
             why: told(&lost.error),
             pause,
         });
-        self.failures += 1;
-        self.not_before = Some(Instant::now() + pause);
-        self.turn();
+        lane.failures += 1;
+        lane.not_before = Some(Instant::now() + pause);
+        self.turn(source);
         Ok(anew)
     }
 
     /// Gives a source up for good.
-    fn leave(&mut self, error: FetchError) -> Result<(), FetchError> {
-        self.left[self.source] = Some(told(&error));
-        self.attempts = Attempts::new(self.policy);
-        self.not_before = None;
-        self.changes = 0;
-        self.whole = false;
-        if self.turn() || self.left[self.source].is_none() {
+    fn leave(&mut self, source: usize, error: FetchError) -> Result<(), FetchError> {
+        self.lanes[source].left = Some(told(&error));
+        self.turn(source);
+        if self.lanes.iter().any(|lane| !lane.is_left()) {
             return Ok(());
         }
-        let tried: Vec<String> = self.left.iter().flatten().cloned().collect();
+        let tried: Vec<String> = self
+            .lanes
+            .iter_mut()
+            .filter_map(|lane| lane.left.take())
+            .collect();
         Err(if tried.len() == 1 {
             error
         } else {
@@ -135,15 +177,16 @@ impl Course {
         })
     }
 
-    /// Goes on to the next source that was not left; false when there is no other.
-    fn turn(&mut self) -> bool {
-        let count = self.left.len();
-        let others = (1..count).map(|step| (self.source + step) % count);
-        let Some(next) = others.into_iter().find(|&other| self.left[other].is_none()) else {
-            return false;
-        };
-        self.source = next;
-        self.whole = false;
-        true
+    /// Another source leads from here on, one that gives parts if there is one.
+    fn turn(&mut self, from: usize) {
+        if self.leader != from {
+            return;
+        }
+        let count = self.lanes.len();
+        let others = (1..=count).map(|step| (from + step) % count);
+        let not_left = others.filter(|&other| !self.lanes[other].is_left());
+        if let Some(next) = not_left.min_by_key(|&other| self.lanes[other].whole) {
+            self.leader = next;
+        }
     }
 }

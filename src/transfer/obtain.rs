@@ -15,8 +15,22 @@ use crate::spool::{Reservation, Spool};
 use crate::store::Store;
 use crate::verify::{self, Mismatch, Verified};
 
-/// Wrong bytes are fetched anew this often: once for a fault on the way, once more to be sure.
+/// Wrong bytes from an only source are fetched anew this often: once for a fault on the way, once more to be sure.
 const CORRUPT_ATTEMPTS: usize = 3;
+
+/// The sources of one attempt. At first all of them bring parts of the file together. Where what they brought was wrong, nobody
+/// knows whose part it was: from then on each is asked alone, the first one last.
+fn sources_of_attempt(sources: &[Source], attempt: usize) -> &[Source] {
+    if attempt == 1 {
+        return sources;
+    }
+    let at = (attempt - 1) % sources.len();
+    &sources[at..=at]
+}
+
+fn attempts(sources: &[Source]) -> usize {
+    CORRUPT_ATTEMPTS.max(sources.len() + 1)
+}
 
 /// Verified content and what holds it.
 pub(super) struct Obtained {
@@ -124,12 +138,12 @@ impl Mirror {
     ) -> Result<Obtained, TransferError> {
         let asset = &item.wanted.asset;
         let urls = std::iter::once(&asset.canonical).chain(&asset.alternates);
-        let mut sources: Vec<Source> = urls.flat_map(|url| self.origins.sources(url)).collect();
+        let sources: Vec<Source> = urls.flat_map(|url| self.origins.sources(url)).collect();
         let mut attempt = 1;
         loop {
             let fetch = Fetch {
                 key: &asset.key,
-                sources: &sources,
+                sources: sources_of_attempt(&sources, attempt),
                 spool,
                 folder: &self.spools,
                 origins: &self.origins,
@@ -156,7 +170,7 @@ impl Mirror {
                 Err(mismatch) => {
                     tally.discarded(spool.arrived_bytes());
                     spool.discard().map_err(|error| self.spool_error(error))?;
-                    if attempt == CORRUPT_ATTEMPTS {
+                    if attempt == attempts(&sources) {
                         let sources = sources.iter().map(ToString::to_string).collect();
                         return Err(TransferError::Corrupt {
                             attempts: attempt,
@@ -171,7 +185,6 @@ impl Mirror {
                         pause: self.policy.pause_min,
                     });
                     tokio::time::sleep(self.policy.pause_min).await;
-                    sources.rotate_left(1);
                     attempt += 1;
                 }
             }

@@ -59,7 +59,9 @@ fn the_story_is_told_by_figures_and_leaves_nothing_behind() {
     assert_eq!(of("cut", "bytes_sent"), of("cut", "length"));
     assert!(of("cut", "requests") >= 2);
     assert_eq!(of("corrupt", "bytes_sent"), 2 * refused);
-    assert_eq!(of("corrupt", "bytes_from_first_source"), refused);
+    // Both sources brought parts of it; which was wrong nobody knows, so all of it came anew from the second.
+    let from_first = of("corrupt", "bytes_from_first_source");
+    assert!((234_568..=refused).contains(&from_first), "{from_first}");
     assert_eq!(of("corrupt", "puts"), 1);
     assert_eq!(of("busy", "puts_of_busy"), 3);
     assert!(of("stop", "bytes_arrived") > 1_000_000);
