@@ -15,6 +15,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
 use futures::stream::{FuturesUnordered, StreamExt};
+use tokio::sync::watch;
 use tokio::time::sleep_until;
 
 use self::course::{Course, Heading, Lost};
@@ -89,6 +90,8 @@ pub struct Fetch<'a> {
     pub policy: Policy,
     pub observer: &'a Arc<dyn Observer>,
     pub tally: &'a Arc<Tally>,
+    /// Told the whole file's MD5 as soon as a source's transport tells it: an extra check, and known before the last byte.
+    pub foretold_md5: &'a watch::Sender<Option<Digest>>,
 }
 
 /// What the flights of one fetch share.
@@ -100,8 +103,6 @@ struct Shared {
     validators: Mutex<HashMap<usize, (String, u32)>>,
     /// Which source told the length, if one of this fetch did.
     told_length: Mutex<Option<usize>>,
-    /// The whole file's MD5, by the word of a source's transport.
-    md5: Mutex<Option<Digest>>,
     reservation: Mutex<Option<Reservation>>,
 }
 
@@ -136,8 +137,6 @@ fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 /// A whole spool, and what was learnt on the way.
 #[derive(Debug)]
 pub struct Fetched {
-    /// The MD5 that an origin's header told: to be compared, as an extra check of the transport.
-    pub md5_of_transport: Option<Digest>,
     /// Keep it for as long as the spool is used.
     pub reservation: Option<Reservation>,
 }
@@ -184,12 +183,8 @@ impl Fetch<'_> {
         }
         drop(flights);
         self.spool.revoke();
-        let md5_of_transport = *locked(&shared.md5);
         let reservation = locked(&shared.reservation).take();
-        Ok(Fetched {
-            md5_of_transport,
-            reservation,
-        })
+        Ok(Fetched { reservation })
     }
 
     /// Makes room for what an earlier run left, and says that it is there.
@@ -401,7 +396,7 @@ impl Fetch<'_> {
             return Err(OriginError::Changed { url: url(), what }.into());
         }
         if answer.md5.is_some() {
-            *locked(&shared.md5) = answer.md5;
+            self.foretold_md5.send_replace(answer.md5);
         }
         let Some(total) = answer.total else {
             return Ok(None);
