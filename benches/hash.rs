@@ -11,7 +11,7 @@ use futures::StreamExt;
 use kops_mirror::digest::{Algorithm, Digest, Hasher};
 use kops_mirror::loopback::origin::Content;
 use kops_mirror::spool::{Spool, SpoolFolder};
-use kops_mirror::verify;
+use kops_mirror::verify::{self, Publishable};
 use tempfile::TempDir;
 
 const FILE: usize = 32 << 20;

@@ -17,6 +17,7 @@ use std::time::Duration;
 
 use futures::stream::{FuturesUnordered, StreamExt};
 use rangemap::RangeSet;
+use tokio::sync::watch;
 use tokio::time::{Instant, sleep, sleep_until};
 
 use self::course::Course;
@@ -103,6 +104,8 @@ pub struct Fetch<'a> {
     pub policy: Policy,
     pub observer: &'a Arc<dyn Observer>,
     pub tally: &'a Arc<Tally>,
+    /// Told the whole file's MD5 as soon as a source's transport tells it: an extra check, and known before the last byte.
+    pub foretold_md5: &'a watch::Sender<Option<Digest>>,
 }
 
 /// What the flights of one fetch share.
@@ -112,8 +115,6 @@ struct Shared {
     validators: Mutex<HashMap<usize, (String, u32)>>,
     /// Which source told the length, if one of this fetch did.
     told_length: Mutex<Option<usize>>,
-    /// The whole file's MD5, by the word of a source's transport.
-    md5: Mutex<Option<Digest>>,
     reservation: Mutex<Option<Reservation>>,
 }
 
@@ -166,8 +167,6 @@ fn chase(course: &mut Course, host: &Host, source: usize, late: Late) -> Arc<Fli
 /// A whole spool, and what was learnt on the way.
 #[derive(Debug)]
 pub struct Fetched {
-    /// The MD5 that an origin's header told: to be compared, as an extra check of the transport.
-    pub md5_of_transport: Option<Digest>,
     /// Keep it for as long as the spool is used.
     pub reservation: Option<Reservation>,
 }
@@ -233,12 +232,8 @@ impl Fetch<'_> {
         }
         drop(flights);
         self.spool.revoke();
-        let md5_of_transport = *locked(&shared.md5);
         let reservation = locked(&shared.reservation).take();
-        Ok(Fetched {
-            md5_of_transport,
-            reservation,
-        })
+        Ok(Fetched { reservation })
     }
 
     /// Bytes that nobody has been asked for; None while the length is unknown.
@@ -349,12 +344,16 @@ impl Fetch<'_> {
         Another {
             goodput: host.goodput_of_one().unwrap_or(0.0),
             round_trip: host.round_trip(),
-            silence: self.origins.settings().hedge_after,
+            patience: self.origins.settings().hedge_after,
         }
     }
 
-    /// What late parts may still cost.
+    /// What late parts may still cost. Where a rate holds everything back nothing is late, and sockets are full of what would
+    /// be lost.
     fn budget_bytes(&self, course: &Course) -> u64 {
+        if self.limits.hold_back() {
+            return 0;
+        }
         let length = self.spool.seen().length.unwrap_or(0);
         (length / LATE_SHARE + LATE_MIN_BYTES).saturating_sub(course.late_bytes)
     }

@@ -64,6 +64,12 @@ impl Limits {
         }
     }
 
+    /// Whether a rate has just held bytes back: the line could bring more.
+    pub fn hold_back(&self) -> bool {
+        let of_hosts = self.hosts().values().any(|host| host.is_held_back());
+        of_hosts || self.rate.as_ref().is_some_and(Pace::holds_back)
+    }
+
     /// What each host that was asked for anything has brought so far.
     pub fn numbers(&self) -> BTreeMap<String, Numbers> {
         let hosts = self.hosts();

@@ -39,7 +39,8 @@ pub struct OriginSettings {
     pub stall_window: Duration,
     /// Bytes a second.
     pub stall_floor_bytes: u64,
-    /// A connection that is silent for longer than this, and than a few round trips, is late: another may be sent after it.
+    /// A connection that is silent for longer than this, and than a few round trips, or would end later than another by half of
+    /// it, is late: another may be sent after it.
     pub hedge_after: Duration,
     /// Connections to one host at a time.
     pub connections: usize,

@@ -10,7 +10,7 @@ use serde::Serialize;
 use crate::asset::{Key, Role};
 use crate::digest::{Algorithm, Digest, Digests};
 use crate::index::{self, Entry, Index};
-use crate::store::{ETag, Object};
+use crate::store::{Condition, ETag, Object};
 use crate::vouch::Vouched;
 
 /// What one target holds, and what its indexes say of it.
@@ -108,6 +108,12 @@ impl Item {
     /// The length as far as anybody tells it.
     pub fn likely_length(&self) -> Option<u64> {
         self.length.or(self.told_length)
+    }
+
+    /// What must still be so at a target when it is put there.
+    pub fn condition(&self, at: usize) -> Condition {
+        let there = self.replaces[at].clone();
+        there.map_or(Condition::Absent, Condition::Unchanged)
     }
 
     /// Whether every target has it, sidecars included.

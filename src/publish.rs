@@ -1,4 +1,4 @@
-//! Puts verified content at a target, and its sidecars after it.
+//! Puts verified content at a target, or content that is being verified while it arrives, and its sidecars after it.
 //!
 //! The only retry loop on the store's side: a put is one attempt, and what it needs is in the spool, so nothing is fetched
 //! again. Whoever writes the same key at the same time writes the same verified content; a condition that fails is therefore
@@ -14,7 +14,25 @@ use crate::events::{Event, Observer, told};
 use crate::index;
 use crate::retry::{Attempts, Class, Policy};
 use crate::store::{Attributes, Condition, ETag, Store, StoreError, StoreErrorKind};
-use crate::verify::Verified;
+use crate::verify::{Arriving, Verified};
+
+/// Puts content at one key while it still arrives: one attempt, whose failure is nobody's but this file's, which is then put when
+/// it is whole. Says whether it is there.
+pub async fn while_arriving(
+    store: &dyn Store,
+    key: &Key,
+    content: &Arriving,
+    attributes: &Attributes,
+    condition: &Condition,
+) -> bool {
+    match store.put(key, content, attributes, condition).await {
+        Ok(_) => true,
+        Err(error) => {
+            tracing::info!("{key} is put when it is whole: {}", told(&error));
+            false
+        }
+    }
+}
 
 /// Puts content at one key until it is there. `condition` says what was there when it was planned.
 pub async fn object(

@@ -5,7 +5,7 @@
 //! 1. An object is whole or absent. Nobody sees a part of a put, and a put that fails leaves what was there before.
 //! 2. An object is single-part: its `ETag` is the MD5 of its content. `put` compares before it says so, and removes an object
 //!    whose `ETag` came out wrong.
-//! 3. Only a [`Verified`] content can be put, and only `verify` makes one.
+//! 3. Only what is [`Publishable`] can be put, and only `verify` says what is.
 //! 4. A condition that the store cannot honour is not an error: writes are idempotent, content is verified either way.
 
 pub mod bucket_policy;
@@ -24,7 +24,7 @@ use serde::{Deserialize, Serialize};
 use crate::asset::Key;
 use crate::digest::{Algorithm, Digest};
 use crate::retry::Class;
-use crate::verify::Verified;
+use crate::verify::Publishable;
 
 /// The largest object that can be put in one part, 5 GiB (S3 user guide, "Uploading objects"). Above it no single-part object exists.
 pub const SINGLE_PART_MAX_BYTES: u64 = 5 << 30;
@@ -223,11 +223,12 @@ pub trait Store: Send + Sync + fmt::Debug {
     /// None when there is no such object.
     async fn open(&self, key: &Key) -> Result<Option<Content>, StoreError>;
 
-    /// Puts an object in one part and returns its `ETag`, which is the content's MD5. One attempt: retrying is the caller's.
+    /// Puts an object in one part and returns its `ETag`, which is the content's MD5. One attempt: retrying is the caller's. A
+    /// content that is withheld before its end leaves what was there before.
     async fn put(
         &self,
         key: &Key,
-        content: &Verified,
+        content: &dyn Publishable,
         attributes: &Attributes,
         condition: &Condition,
     ) -> Result<ETag, StoreError>;

@@ -3,6 +3,7 @@
 //! Three questions, three functions: how many at once ([`carry_out`]), what does this target need (`need`), which steps does a
 //! byte take (`carry`, `obtain`). A failed asset is an outcome, not an error: it never stops the rest.
 
+mod early;
 mod entry;
 mod need;
 mod obtain;
@@ -29,7 +30,7 @@ use crate::plan::Item;
 use crate::publish;
 use crate::retry::Policy;
 use crate::spool::SpoolFolder;
-use crate::store::{Condition, Store, StoreError};
+use crate::store::{Store, StoreError};
 use crate::verify::{Mismatch, Verified};
 
 /// Everything that a run works with.
@@ -214,7 +215,12 @@ impl Mirror {
                 .zip(&needs)
                 .filter(|(_, need)| need.is_held());
             let holders: Vec<&dyn Store> = holders.map(|(target, _)| target.as_ref()).collect();
-            let obtained = self.obtain(item, &holders, tally).await?;
+            let targets = needs.iter().enumerate();
+            let wanting: Vec<usize> = targets
+                .filter(|(_, need)| need.is_for_content())
+                .map(|(at, _)| at)
+                .collect();
+            let obtained = self.obtain(item, &holders, &wanting, tally).await?;
             digests = Some(obtained.content.digests().clone());
             length = Some(obtained.content.length());
             content = Some(obtained);
@@ -233,7 +239,8 @@ impl Mirror {
                     self.put_sidecars(at, item, &digests, sidecars).await
                 }
                 (Need::Rewrite | Need::Content, Some(obtained)) => {
-                    self.put(at, item, &obtained.content).await
+                    let is_there = obtained.put_at.contains(&at);
+                    self.put(at, item, &obtained.content, is_there).await
                 }
                 (Need::Failed(error), _) => Ended::Failed(told(error)),
                 (Need::Nothing | Need::Rewrite | Need::Content, _) => Ended::Held,
@@ -260,34 +267,39 @@ impl Mirror {
         Ok((places, entry))
     }
 
-    async fn put(&self, at: usize, item: &Item, content: &Verified) -> Ended {
+    /// Puts an asset, unless the object itself is there already, then its sidecars.
+    async fn put(&self, at: usize, item: &Item, content: &Verified, is_there: bool) -> Ended {
         let (target, asset) = (self.targets[at].as_ref(), &item.wanted.asset);
-        let attributes = publish::attributes(asset, content.digests());
-        let condition = item.replaces[at]
-            .clone()
-            .map_or(Condition::Absent, Condition::Unchanged);
-        let put = publish::object(
-            target,
+        if !is_there && let Err(error) = self.put_object(at, item, content).await {
+            return Ended::Failed(told(&error));
+        }
+        let ended = self
+            .put_sidecars(at, item, content.digests(), &asset.sidecars)
+            .await;
+        if ended == Ended::Stored {
+            let (key, place) = (asset.key.clone(), target.place().to_owned());
+            self.observer.event(&Event::Published { key, place });
+        }
+        ended
+    }
+
+    async fn put_object(
+        &self,
+        at: usize,
+        item: &Item,
+        content: &Verified,
+    ) -> Result<(), StoreError> {
+        let asset = &item.wanted.asset;
+        publish::object(
+            self.targets[at].as_ref(),
             &asset.key,
             content,
-            &attributes,
-            condition,
+            &publish::attributes(asset, content.digests()),
+            item.condition(at),
             self.policy,
             self.observer.as_ref(),
-        );
-        match put.await {
-            Ok(()) => {
-                let ended = self
-                    .put_sidecars(at, item, content.digests(), &asset.sidecars)
-                    .await;
-                if ended == Ended::Stored {
-                    let (key, place) = (asset.key.clone(), target.place().to_owned());
-                    self.observer.event(&Event::Published { key, place });
-                }
-                ended
-            }
-            Err(error) => Ended::Failed(told(&error)),
-        }
+        )
+        .await
     }
 
     async fn put_sidecars(

@@ -1,16 +1,38 @@
 //! Turns bytes into [`Verified`] content: hashed whole, and equal to what was vouched for.
 //!
-//! A store takes nothing else, and nothing outside this module can make one. So "nothing unverified is visible" is held by
-//! the compiler, not by care.
+//! A store takes only what is [`Publishable`], and nothing outside this module is: content that is verified, or content that
+//! still arrives and whose last chunk is only given out once all of it is. A store that was promised a length makes nothing
+//! visible that is shorter. So "nothing unverified is visible" is held by the compiler, not by care.
 
+mod arriving;
+
+use std::fmt;
 use std::io;
 use std::sync::Arc;
 
 use bytes::Bytes;
 use futures::stream::{self, BoxStream, StreamExt};
 
+pub use self::arriving::{Arriving, Withheld};
 use crate::digest::{Algorithm, Digest, Digests, Hasher};
 use crate::spool::Spool;
+
+/// What a store may put: its length and MD5 are known before its first byte, and its last byte comes only if it is right.
+/// Sealed: only this module says what is.
+pub trait Publishable: sealed::Sealed + fmt::Debug + Send + Sync {
+    /// In bytes.
+    fn length(&self) -> u64;
+
+    /// The MD5, which is the object's `ETag`.
+    fn md5(&self) -> Digest;
+
+    /// The content from its start, in chunks of at most 256 KiB; can be called again for another attempt.
+    fn chunks(&self) -> BoxStream<'static, io::Result<Bytes>>;
+}
+
+mod sealed {
+    pub trait Sealed {}
+}
 
 /// Content that may be published: its length and digests are known and right. Cheap to clone; readable again and again.
 #[derive(Debug, Clone)]
@@ -67,8 +89,24 @@ impl Verified {
         &self.digests
     }
 
-    /// The content from its start, in chunks of at most 256 KiB; can be called again for another attempt.
-    pub fn chunks(&self) -> BoxStream<'static, io::Result<Bytes>> {
+    /// Whether these are the bytes of this spool.
+    fn is_of(&self, spool: &Arc<Spool>) -> bool {
+        matches!(&self.bytes, Held::Spooled(mine) if Arc::ptr_eq(mine, spool))
+    }
+}
+
+impl sealed::Sealed for Verified {}
+
+impl Publishable for Verified {
+    fn length(&self) -> u64 {
+        self.length
+    }
+
+    fn md5(&self) -> Digest {
+        self.digests.md5
+    }
+
+    fn chunks(&self) -> BoxStream<'static, io::Result<Bytes>> {
         match &self.bytes {
             Held::InMemory(content) => stream::iter([Ok(content.clone())]).boxed(),
             Held::Spooled(spool) => Arc::clone(spool).chunks(self.length),

@@ -213,7 +213,7 @@ impl Fetch<'_> {
             return Err(OriginError::Changed { url: url(), what }.into());
         }
         if answer.md5.is_some() {
-            *locked(&shared.md5) = answer.md5;
+            self.foretold_md5.send_replace(answer.md5);
         }
         let Some(total) = answer.total else {
             return Ok(None);

@@ -102,6 +102,10 @@ impl Flight {
         now.duration_since(*locked(&self.heard))
     }
 
+    pub(super) fn age(&self, now: Instant) -> Duration {
+        now.duration_since(self.begun)
+    }
+
     /// Bytes a second since it began.
     pub(super) fn goodput(&self, now: Instant) -> f64 {
         let brought = self.at.load(Ordering::Relaxed).saturating_sub(self.start);

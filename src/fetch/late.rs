@@ -16,9 +16,6 @@ use super::flight::Flight;
 /// Shorter parts are not cut: what that costs is as much as it gains.
 const CUT_MIN_BYTES: u64 = 64 << 10;
 
-/// What is gained must be worth a request.
-const GAIN_MIN: Duration = Duration::from_millis(500);
-
 /// Of a silent head so much is asked for again: by then it has spoken, or it breaks.
 const HEAD_BYTES: u64 = 256 << 10;
 
@@ -31,8 +28,9 @@ pub(super) struct Another {
     /// Bytes a second.
     pub(super) goodput: f64,
     pub(super) round_trip: Duration,
-    /// Silence that is longer is no pause between packets, whatever the round trip.
-    pub(super) silence: Duration,
+    /// Silence that is longer is no pause between packets, whatever the round trip; what ends sooner by half of it is worth a
+    /// request.
+    pub(super) patience: Duration,
 }
 
 /// A part that another connection is to bring.
@@ -85,7 +83,7 @@ pub(super) fn head(
 }
 
 fn silence(another: Another) -> Duration {
-    another.silence.max(another.round_trip * 4)
+    another.patience.max(another.round_trip * 4)
 }
 
 fn hedge(flight: &Arc<Flight>) -> Late {
@@ -105,6 +103,10 @@ fn candidate(flight: &Arc<Flight>, another: Another, now: Instant) -> Option<(f6
     if rest.is_empty() || another.goodput <= 0.0 {
         return None;
     }
+    // Nothing is known yet of one that has only just begun.
+    if flight.age(now) < another.patience.max(another.round_trip * 4) {
+        return None;
+    }
     let goodput = flight.goodput(now).max(1.0);
     let seconds = bytes / goodput;
     let reach = 2.0 * another.round_trip.as_secs_f64();
@@ -115,7 +117,7 @@ fn candidate(flight: &Arc<Flight>, another: Another, now: Instant) -> Option<(f6
     // Both ends meet when each has brought its share.
     let share = (seconds - reach) / (1.0 / another.goodput + 1.0 / goodput);
     let gain = seconds - (bytes - share) / goodput;
-    if share < CUT_MIN_BYTES as f64 || gain < GAIN_MIN.as_secs_f64() {
+    if share < CUT_MIN_BYTES as f64 || gain < another.patience.as_secs_f64() / 2.0 {
         return None;
     }
     #[expect(
@@ -143,7 +145,7 @@ mod tests {
     const ANOTHER: Another = Another {
         goodput: 87_000.0,
         round_trip: Duration::from_millis(200),
-        silence: Duration::from_secs(1),
+        patience: Duration::from_secs(1),
     };
 
     fn flight(part: Range<u64>) -> Arc<Flight> {
@@ -161,6 +163,14 @@ mod tests {
         assert_eq!(late.part.end, 1_000_000);
         // 20,000 bytes a second against 87,000: what is left is shared in that proportion.
         assert!((270_000..290_000).contains(&late.part.start), "{late:?}");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn one_that_has_only_just_begun_is_not_late() {
+        let begun = flight(0..1_000_000);
+        tokio::time::advance(Duration::from_millis(700)).await;
+        begun.brought_up_to(1);
+        assert!(last(&[begun], ANOTHER, u64::MAX, Instant::now()).is_none());
     }
 
     #[tokio::test(start_paused = true)]

@@ -286,6 +286,10 @@ impl Host {
         self.state().told.hedges_won += 1;
     }
 
+    pub(super) fn is_held_back(&self) -> bool {
+        self.pace.as_ref().is_some_and(Pace::holds_back)
+    }
+
     fn paused(&self) -> Option<Instant> {
         self.state()
             .paused_until

@@ -29,7 +29,7 @@ use super::{
 };
 use crate::asset::Key;
 use crate::digest::Digest;
-use crate::verify::Verified;
+use crate::verify::Publishable;
 
 /// One step of writing on the blocking pool: long enough to be worth the way there.
 const STEP_BYTES: usize = 4 << 20;
@@ -84,7 +84,7 @@ impl FolderStore {
     async fn write(
         &self,
         key: &Key,
-        content: &Verified,
+        content: &dyn Publishable,
         condition: &Condition,
     ) -> Result<ETag, StoreError> {
         let mut chunks = content.chunks();
@@ -107,7 +107,7 @@ impl FolderStore {
                 break;
             }
         }
-        let (key, condition, md5) = (key.clone(), condition.clone(), content.digests().md5);
+        let (key, condition, md5) = (key.clone(), condition.clone(), content.md5());
         self.blocking(move |folder| folder.commit(draft, &key, md5, &condition))
             .await
     }
@@ -451,7 +451,7 @@ impl Store for FolderStore {
     async fn put(
         &self,
         key: &Key,
-        content: &Verified,
+        content: &dyn Publishable,
         _attributes: &Attributes,
         condition: &Condition,
     ) -> Result<ETag, StoreError> {

@@ -31,7 +31,7 @@ use super::{
     StoreError, StoreErrorKind,
 };
 use crate::asset::Key;
-use crate::verify::Verified;
+use crate::verify::Publishable;
 
 /// Copying 5 GiB within a region takes a minute or two.
 const COPY_TIMEOUT: Duration = Duration::from_mins(15);
@@ -374,7 +374,7 @@ impl Store for S3Store {
     async fn put(
         &self,
         key: &Key,
-        content: &Verified,
+        content: &dyn Publishable,
         attributes: &Attributes,
         condition: &Condition,
     ) -> Result<ETag, StoreError> {

@@ -1,14 +1,18 @@
 //! Obtains an asset's verified content: from what it carries, from another target that has it, or over the border.
 
 use std::io;
+use std::pin::pin;
 use std::sync::Arc;
 
 use futures::StreamExt;
+use futures::future::{self, Either};
+use tokio::sync::watch;
 
+use super::early::Coming;
 use super::{Mirror, TransferError};
 use crate::digest::Digest;
 use crate::events::{Event, told};
-use crate::fetch::{Fetch, Tally};
+use crate::fetch::{Fetch, Fetched, Tally};
 use crate::origin::Source;
 use crate::plan::Item;
 use crate::spool::{Reservation, Spool};
@@ -37,6 +41,8 @@ pub(super) struct Obtained {
     pub(super) content: Verified,
     spool: Option<(Arc<Spool>, Option<Reservation>)>,
     pub(super) also_checked: Vec<String>,
+    /// The targets where it was put while it arrived.
+    pub(super) put_at: Vec<usize>,
 }
 
 impl Obtained {
@@ -50,6 +56,7 @@ impl Obtained {
             content,
             spool: Some((Arc::clone(spool), reservation)),
             also_checked,
+            put_at: Vec::new(),
         }
     }
 
@@ -65,10 +72,12 @@ impl Obtained {
 
 impl Mirror {
     /// Gets verified content: what the asset carries, what the spool holds, what another target holds, or from the origins.
+    /// What comes from there may be put at the targets that are `wanting` while it comes.
     pub(super) async fn obtain(
         &self,
         item: &Item,
         holders: &[&dyn Store],
+        wanting: &[usize],
         tally: &Arc<Tally>,
     ) -> Result<Obtained, TransferError> {
         if let Some(content) = &item.wanted.content {
@@ -76,6 +85,7 @@ impl Mirror {
                 content: content.clone(),
                 spool: None,
                 also_checked: Vec::new(),
+                put_at: Vec::new(),
             });
         }
         let name = item.wanted.name().ok_or(TransferError::Unvouched)?;
@@ -86,7 +96,7 @@ impl Mirror {
                 return Ok(obtained);
             }
         }
-        self.fetch_verified(item, &spool, tally).await
+        self.fetch_verified(item, &spool, wanting, tally).await
     }
 
     /// Copies from a target that holds the asset, so that nothing crosses; None when that did not work out.
@@ -129,11 +139,12 @@ impl Mirror {
         Ok(None)
     }
 
-    /// Fetches and hashes at the same time; wrong content is fetched anew, from the next source if there is one.
+    /// Fetches until the content is right: wrong content is fetched anew, from the next source if there is one.
     async fn fetch_verified(
         &self,
         item: &Item,
         spool: &Arc<Spool>,
+        wanting: &[usize],
         tally: &Arc<Tally>,
     ) -> Result<Obtained, TransferError> {
         let asset = &item.wanted.asset;
@@ -141,54 +152,100 @@ impl Mirror {
         let sources: Vec<Source> = urls.flat_map(|url| self.origins.sources(url)).collect();
         let mut attempt = 1;
         loop {
-            let fetch = Fetch {
-                key: &asset.key,
-                sources: sources_of_attempt(&sources, attempt),
+            let fetched = self.fetch_once(
+                item,
+                sources_of_attempt(&sources, attempt),
                 spool,
-                folder: &self.spools,
-                origins: &self.origins,
-                limits: &self.limits,
-                policy: self.policy,
-                observer: &self.observer,
+                wanting,
                 tally,
+            );
+            let mismatch = match fetched.await? {
+                Ok(obtained) => return Ok(obtained),
+                Err(mismatch) => mismatch,
             };
-            let filled = async { fetch.fill().await.map_err(TransferError::from) };
-            let (fetched, verdict) = tokio::try_join!(filled, self.follow(item, spool))?;
-            match verdict {
-                Ok(content) => {
-                    self.observer.event(&Event::Verified {
-                        key: asset.key.clone(),
-                    });
-                    let checked = self.check_transport(item, &content, fetched.md5_of_transport);
-                    return Ok(Obtained::spooled(
-                        content,
-                        spool,
-                        fetched.reservation,
-                        checked,
-                    ));
-                }
-                Err(mismatch) => {
-                    tally.discarded(spool.arrived_bytes());
-                    spool.discard().map_err(|error| self.spool_error(error))?;
-                    if attempt == attempts(&sources) {
-                        let sources = sources.iter().map(ToString::to_string).collect();
-                        return Err(TransferError::Corrupt {
-                            attempts: attempt,
-                            sources,
-                            source: mismatch,
-                        });
-                    }
-                    let why = told(&mismatch);
-                    self.observer.event(&Event::Retrying {
-                        key: asset.key.clone(),
-                        why,
-                        pause: self.policy.pause_min,
-                    });
-                    tokio::time::sleep(self.policy.pause_min).await;
-                    attempt += 1;
-                }
+            tally.discarded(spool.arrived_bytes());
+            spool.discard().map_err(|error| self.spool_error(error))?;
+            if attempt == attempts(&sources) {
+                let sources = sources.iter().map(ToString::to_string).collect();
+                return Err(TransferError::Corrupt {
+                    attempts: attempt,
+                    sources,
+                    source: mismatch,
+                });
             }
+            let why = told(&mismatch);
+            self.observer.event(&Event::Retrying {
+                key: asset.key.clone(),
+                why,
+                pause: self.policy.pause_min,
+            });
+            tokio::time::sleep(self.policy.pause_min).await;
+            attempt += 1;
         }
+    }
+
+    /// Fetches, hashes and, where that can be, puts the content, all at the same time. What was put of wrong content is dropped
+    /// before its end.
+    async fn fetch_once(
+        &self,
+        item: &Item,
+        sources: &[Source],
+        spool: &Arc<Spool>,
+        wanting: &[usize],
+        tally: &Arc<Tally>,
+    ) -> Result<Result<Obtained, Mismatch>, TransferError> {
+        let key = &item.wanted.asset.key;
+        let (foretold_md5, verdict) = (watch::Sender::new(None), watch::Sender::new(None));
+        let fetch = Fetch {
+            key,
+            sources,
+            spool,
+            folder: &self.spools,
+            origins: &self.origins,
+            limits: &self.limits,
+            policy: self.policy,
+            observer: &self.observer,
+            tally,
+            foretold_md5: &foretold_md5,
+        };
+        let coming = Coming {
+            spool: Arc::clone(spool),
+            md5: foretold_md5.subscribe(),
+            verdict: verdict.subscribe(),
+        };
+        let arriving = pin!(self.fetch_and_follow(item, &fetch, &verdict));
+        let early = pin!(self.put_early(item, wanting, coming));
+        let (arrived, early) = match future::select(arriving, early).await {
+            Either::Left((arrived, early)) => (arrived?, Either::Left(early)),
+            Either::Right((put_at, arriving)) => (arriving.await?, Either::Right(put_at)),
+        };
+        let (fetched, content) = match arrived {
+            (fetched, Ok(content)) => (fetched, content),
+            (_, Err(mismatch)) => return Ok(Err(mismatch)),
+        };
+        self.observer.event(&Event::Verified { key: key.clone() });
+        let checked = self.check_transport(item, &content, *foretold_md5.borrow());
+        let put_at = match early {
+            Either::Left(early) => early.await,
+            Either::Right(put_at) => put_at,
+        };
+        Ok(Ok(Obtained {
+            put_at,
+            ..Obtained::spooled(content, spool, fetched.reservation, checked)
+        }))
+    }
+
+    /// Fetches and hashes at the same time, and tells those who wait for it when the content is verified.
+    async fn fetch_and_follow(
+        &self,
+        item: &Item,
+        fetch: &Fetch<'_>,
+        verdict: &watch::Sender<Option<Verified>>,
+    ) -> Result<(Fetched, Result<Verified, Mismatch>), TransferError> {
+        let filled = async { fetch.fill().await.map_err(TransferError::from) };
+        let (fetched, verified) = tokio::try_join!(filled, self.follow(item, fetch.spool))?;
+        verdict.send_replace(verified.as_ref().ok().cloned());
+        Ok((fetched, verified))
     }
 
     async fn follow(

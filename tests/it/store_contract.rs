@@ -18,7 +18,8 @@ use kops_mirror::spool::{Spool, SpoolFolder};
 use kops_mirror::store::folder::FolderStore;
 use kops_mirror::store::s3::{Keys, S3Options, S3Store};
 use kops_mirror::store::{Attributes, Condition, ETag, Store, StoreErrorKind};
-use kops_mirror::verify::{self, Verified};
+use kops_mirror::verify::{self, Arriving, Publishable, Verified};
+use tokio::sync::watch;
 
 /// A prepared, empty store and what it is known to leave out.
 struct Bench {
@@ -144,6 +145,8 @@ contract!(
     a_spooled_content_arrives_as_it_is,
     a_put_that_breaks_leaves_what_was_there,
     a_put_that_is_dropped_leaves_all_or_nothing,
+    a_content_that_arrives_while_it_is_put_is_there_in_the_end,
+    a_content_that_turns_out_wrong_leaves_what_was_there,
     a_put_for_an_absent_key_replaces_nothing,
     a_put_over_another_version_replaces_nothing,
     attributes_come_back,
@@ -167,7 +170,7 @@ impl Bench {
     async fn put_if(
         &self,
         at: &str,
-        content: &Verified,
+        content: &dyn Publishable,
         condition: &Condition,
     ) -> Result<ETag, StoreErrorKind> {
         self.store
@@ -321,6 +324,73 @@ async fn a_put_that_is_dropped_leaves_all_or_nothing(bench: &Bench) {
             Err(_) => assert!(there == old || there == new),
         }
     }
+}
+
+/// A content whose bytes come one MiB after the other, and whose end is judged in the end.
+struct Coming {
+    content: Arriving,
+    verdict: watch::Sender<Option<Verified>>,
+    spool: Arc<Spool>,
+    expected: Digest,
+    _dir: tempfile::TempDir,
+}
+
+impl Coming {
+    /// It is foretold as `told`.
+    fn new(told: &[u8]) -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let folder = SpoolFolder::open(dir.path(), 1 << 30).unwrap();
+        let expected = Digest::of(Algorithm::Sha256, told);
+        let spool = Arc::new(folder.spool(&expected).unwrap());
+        spool.set_length(told.len() as u64).unwrap();
+        let verdict = watch::Sender::new(None);
+        let md5 = Digest::of(Algorithm::Md5, told);
+        let content = Arriving::new(&spool, &[expected], md5, verdict.subscribe()).unwrap();
+        Self {
+            content,
+            verdict,
+            spool,
+            expected,
+            _dir: dir,
+        }
+    }
+
+    async fn comes(self, bytes: &[u8]) {
+        for (at, piece) in bytes.chunks(1 << 20).enumerate() {
+            let piece = Bytes::copy_from_slice(piece);
+            self.spool.write_at((at as u64) << 20, &[piece]).unwrap();
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        let judged = verify::follow(self.spool, &[self.expected], &[]).await;
+        self.verdict.send_replace(judged.unwrap().ok());
+    }
+}
+
+async fn a_content_that_arrives_while_it_is_put_is_there_in_the_end(bench: &Bench) {
+    let bytes = bytes((9 << 20) + 1, 20);
+    let coming = Coming::new(&bytes);
+    let content = coming.content.clone();
+    let put = bench.put_if("file", &content, &Condition::Any);
+    let (put, ()) = tokio::join!(put, coming.comes(&bytes));
+    assert_eq!(put, Ok(etag_of(&bytes)));
+    assert!(bench.read("file").await.unwrap() == bytes);
+}
+
+async fn a_content_that_turns_out_wrong_leaves_what_was_there(bench: &Bench) {
+    let old = bytes(70_000, 21);
+    bench.put("old", &Verified::composed(old.clone())).await;
+    let told = bytes(9 << 20, 22);
+    let mut wrong = told.clone();
+    *wrong.last_mut().unwrap() ^= 1;
+    for at in ["old", "new"] {
+        let coming = Coming::new(&told);
+        let content = coming.content.clone();
+        let put = bench.put_if(at, &content, &Condition::Any);
+        let (put, ()) = tokio::join!(put, coming.comes(&wrong));
+        assert_eq!(put, Err(StoreErrorKind::Spool), "{at}");
+    }
+    assert_eq!(bench.read("old").await, Some(old));
+    assert_eq!(bench.keys().await, ["old"]);
 }
 
 async fn a_put_for_an_absent_key_replaces_nothing(bench: &Bench) {

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
 use http::HeaderMap;
@@ -51,11 +51,12 @@ pub struct Exchanged {
     pub took: Duration,
 }
 
-/// Every request that has ended, in the order of their ends.
+/// Every request that has ended, in the order of their ends, and those under way.
 #[derive(Debug, Clone)]
 pub struct Log {
     epoch: Instant,
     ended: Arc<Mutex<Vec<Exchanged>>>,
+    under_way: Arc<Mutex<Vec<Weak<Exchange>>>>,
 }
 
 impl Default for Log {
@@ -63,6 +64,7 @@ impl Default for Log {
         Self {
             epoch: Instant::now(),
             ended: Arc::default(),
+            under_way: Arc::default(),
         }
     }
 }
@@ -87,8 +89,20 @@ impl Log {
             .count()
     }
 
+    /// The requests that have begun and not ended, as far as they have come.
+    pub fn under_way(&self) -> Vec<Exchanged> {
+        let exchanges: Vec<_> = self.begun().iter().filter_map(Weak::upgrade).collect();
+        exchanges.iter().map(|exchange| exchange.so_far()).collect()
+    }
+
     pub fn clear(&self) {
         self.ended().clear();
+    }
+
+    fn begun(&self) -> MutexGuard<'_, Vec<Weak<Exchange>>> {
+        self.under_way
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
     }
 
     fn ended(&self) -> MutexGuard<'_, Vec<Exchanged>> {
@@ -134,7 +148,7 @@ impl Exchange {
             headers: headers.collect(),
             ..Exchanged::default()
         };
-        Arc::new(Self {
+        let exchange = Arc::new(Self {
             log: log.clone(),
             began: Instant::now(),
             body_bytes: AtomicU64::new(0),
@@ -142,7 +156,20 @@ impl Exchange {
                 entry,
                 ..Course::default()
             }),
-        })
+        });
+        let mut begun = log.begun();
+        begun.retain(|exchange| exchange.strong_count() > 0);
+        begun.push(Arc::downgrade(&exchange));
+        exchange
+    }
+
+    fn so_far(&self) -> Exchanged {
+        Exchanged {
+            body_bytes: self.body_bytes.load(Ordering::Relaxed),
+            began: self.began - self.log.epoch,
+            took: self.began.elapsed(),
+            ..self.course().entry.clone()
+        }
     }
 
     /// The request's signature is good and this is what it asks for.
@@ -190,10 +217,7 @@ impl Exchange {
 
 impl Drop for Exchange {
     fn drop(&mut self) {
-        let mut entry = std::mem::take(&mut self.course().entry);
-        entry.body_bytes = self.body_bytes.load(Ordering::Relaxed);
-        entry.began = self.began - self.log.epoch;
-        entry.took = self.began.elapsed();
+        let entry = self.so_far();
         self.log.ended().push(entry);
     }
 }

@@ -1,4 +1,4 @@
-//! Streams verified content as a request body, and watches that it keeps moving.
+//! Streams content as a request body, and watches that it keeps moving.
 //!
 //! The SDK's own protection against stalled uploads ends a PUT six seconds after the body was last asked for, and full socket
 //! buffers on a slow link make pauses longer than that. So it is off, and this watch takes its place.
@@ -17,7 +17,7 @@ use sync_wrapper::SyncWrapper;
 use tokio::sync::watch;
 use tokio::time::timeout;
 
-use crate::verify::Verified;
+use crate::verify::Publishable;
 
 /// hyper asks for a frame only when the last one is written out, so a frame is what one look at the progress can miss.
 const FRAME_BYTES: usize = 256 * 1024;
@@ -47,7 +47,7 @@ pub(super) enum Stall {
 }
 
 impl Body {
-    pub(super) fn new(content: &Verified) -> (Self, Arc<Progress>) {
+    pub(super) fn new(content: &dyn Publishable) -> (Self, Arc<Progress>) {
         let progress = Arc::new(Progress {
             remaining: watch::Sender::new(content.length()),
             failure: Mutex::new(None),
@@ -148,6 +148,7 @@ impl Progress {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::verify::Verified;
     use http_body_util::BodyExt;
 
     fn content(length: usize) -> Verified {

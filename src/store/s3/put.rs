@@ -15,7 +15,7 @@ use crate::asset::Key;
 use crate::store::{
     Attributes, Condition, ETag, SINGLE_PART_MAX_BYTES, StoreError, StoreErrorKind,
 };
-use crate::verify::Verified;
+use crate::verify::Publishable;
 
 /// A PUT that failed, with the server's own words where there were some.
 struct Failed {
@@ -36,7 +36,7 @@ impl S3Store {
     pub(super) async fn put_whole(
         &self,
         key: &Key,
-        content: &Verified,
+        content: &dyn Publishable,
         attributes: &Attributes,
         condition: &Condition,
     ) -> Result<ETag, StoreError> {
@@ -96,7 +96,7 @@ impl S3Store {
     async fn send(
         &self,
         key: &Key,
-        content: &Verified,
+        content: &dyn Publishable,
         attributes: &Attributes,
         guard: &Guard,
     ) -> Result<PutObjectOutput, Failed> {
@@ -107,7 +107,7 @@ impl S3Store {
             .bucket(&self.bucket)
             .key(self.full_key(key))
             .content_length(i64::try_from(content.length()).expect("at most 5 GiB"))
-            .content_md5(BASE64_STANDARD.encode(content.digests().md5.bytes()))
+            .content_md5(BASE64_STANDARD.encode(content.md5().bytes()))
             .set_content_type(content_type(attributes))
             .set_metadata(Some(attributes.metadata.clone().into_iter().collect()))
             .set_acl(self.acl.clone())
@@ -130,7 +130,7 @@ impl S3Store {
         })
     }
 
-    fn stalled(&self, key: &Key, content: &Verified, stall: Stall) -> StoreError {
+    fn stalled(&self, key: &Key, content: &dyn Publishable, stall: Stall) -> StoreError {
         let why = match stall {
             Stall::Body { remaining } => format!(
                 "nothing was taken for {} s, after {} of {} bytes",
@@ -159,10 +159,10 @@ impl S3Store {
     async fn checked(
         &self,
         key: &Key,
-        content: &Verified,
+        content: &dyn Publishable,
         answer: &PutObjectOutput,
     ) -> Result<ETag, StoreError> {
-        let expected = ETag::from(content.digests().md5);
+        let expected = ETag::from(content.md5());
         let (etag, stored) = match answer.e_tag() {
             Some(etag) if !etag.is_empty() => (
                 ETag::new(etag),

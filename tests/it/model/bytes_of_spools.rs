@@ -7,7 +7,7 @@ use futures::TryStreamExt;
 use kops_mirror::digest::{Algorithm, Digest, Digests};
 use kops_mirror::loopback::origin::Content;
 use kops_mirror::spool::{Spool, SpoolFolder};
-use kops_mirror::verify;
+use kops_mirror::verify::{self, Publishable};
 use proptest::collection::vec;
 use proptest::prelude::*;
 use proptest::test_runner::{Config, TestRunner};

@@ -23,13 +23,22 @@ pub(crate) struct Program {
 impl Program {
     /// So many files of this length.
     pub(crate) fn with_files(count: u64, length: u64) -> Self {
+        Self::with(count, |n| File::generated(n, length))
+    }
+
+    /// The same files from an origin that tells their MD5.
+    pub(crate) fn with_foretold_files(count: u64, length: u64) -> Self {
+        Self::with(count, |n| File::generated(n, length).with_goog_hash())
+    }
+
+    fn with(count: u64, file: impl Fn(u64) -> File) -> Self {
         // Small buffers, so that the log runs little ahead of what has arrived.
         let origin = Origin::start_with_send_buffer(Some(16 << 10)).unwrap();
         let dir = TempDir::new().unwrap();
         let mut keys = Vec::new();
         let mut files = Vec::new();
         for n in 0..count {
-            let (key, file) = (format!("files/{n}.tgz"), File::generated(n, length));
+            let (key, file) = (format!("files/{n}.tgz"), file(n));
             files.push(serde_json::json!({
                 "canonical": format!("https://{HOST}/{key}"),
                 "download": format!("https://{HOST}/{key}"),

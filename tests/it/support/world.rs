@@ -63,7 +63,8 @@ impl World {
             connect_timeout: Duration::from_secs(2),
             stall_window: Duration::from_millis(400),
             stall_floor_bytes: 64,
-            hedge_after: Duration::from_secs(1),
+            // What comes twice must be a fault's doing.
+            hedge_after: Duration::from_hours(1),
             connections: 8,
         };
         let policy = Policy {
