@@ -15,6 +15,7 @@ use crate::config::{
     self, Acl, BadOrigin, Config, ConfigError, Environment, Host, Layer, Publish, Rate, Target,
 };
 use crate::layout::Layout;
+use crate::limits::Night;
 use crate::terminal::Showing;
 
 const MIRRORED: &str = "What is mirrored";
@@ -330,9 +331,16 @@ pub struct FetchArgs {
     /// Connections to each host [default: 64]
     #[arg(long, value_name = "N", value_parser = connections)]
     pub connections: Option<NonZeroUsize>,
-    /// The most that all fetching takes of the line: 20mbit, 2MiB [default: all of it]
+    /// The most that all fetching takes of the line: 20mbit, 2MiB; with HOST= before it, the most that one host brings
+    /// (repeatable) [default: all of it]
+    #[arg(long, value_name = "[HOST=]RATE", value_parser = limit)]
+    pub limit: Vec<(Option<Host>, Rate)>,
+    /// When fetching may take all of the line, or what --night-limit says: '01:00-07:00 Asia/Shanghai'
+    #[arg(long, value_name = "SPAN")]
+    pub night: Option<Night>,
+    /// The most that fetching takes at --night [default: all of it]
     #[arg(long, value_name = "RATE")]
-    pub limit: Option<Rate>,
+    pub night_limit: Option<Rate>,
     /// Keep unfinished files here [default: in your cache folder, by target]
     #[arg(long, value_name = "DIR", value_hint = ValueHint::DirPath)]
     pub spool: Option<PathBuf>,
@@ -340,6 +348,14 @@ pub struct FetchArgs {
 
 fn connections(text: &str) -> Result<NonZeroUsize, &'static str> {
     text.parse().map_err(|_| "give a whole number, 1 or more")
+}
+
+fn limit(text: &str) -> Result<(Option<Host>, Rate), Box<dyn std::error::Error + Send + Sync>> {
+    let (host, rate) = match text.split_once('=') {
+        Some((host, rate)) => (Some(host.parse()?), rate),
+        None => (None, text),
+    };
+    Ok((host, rate.parse()?))
 }
 
 fn origin(text: &str) -> Result<(Host, Url), BadOrigin> {
@@ -455,7 +471,17 @@ impl FetchArgs {
             .connections
             .map(|n| i64::try_from(n.get()).unwrap_or(i64::MAX));
         layer.set_some("fetch.connections", connections);
-        layer.set_some("fetch.limit", self.limit.map(|rate| rate.to_string()));
+        for (host, rate) in &self.limit {
+            match host {
+                Some(host) => layer.limit_host(host, *rate),
+                None => layer.set("fetch.limit", rate.to_string()),
+            }
+        }
+        layer.set_some("fetch.night", self.night.as_ref().map(ToString::to_string));
+        layer.set_some(
+            "fetch.night_limit",
+            self.night_limit.map(|rate| rate.to_string()),
+        );
         layer.set_some("spool.dir", self.spool.as_deref().map(path));
     }
 }
@@ -479,6 +505,7 @@ mod tests {
 
     fn typed(flags: &str) -> Config {
         let words = std::iter::once("kops-mirror").chain(flags.split_whitespace());
+        let words = words.map(|word| word.replace('_', " "));
         Cli::try_parse_from(words)
             .unwrap()
             .settings(&Environment::default())
@@ -508,8 +535,8 @@ mod tests {
              --include **/kubelet --include a/* --exclude **/*.xz --layout offline --catalogue c.toml \
              --to s3://mirror/x --to ./m --endpoint http://127.0.0.1:9000 --path-style=false \
              --region cn-north-1 --profile china --create-bucket --acl public-read \
-             --publish single-part --connections 7 --limit 20mbit --spool /spool \
-             --origin dl.k8s.io=http://127.0.0.1:1/a --origin dl.k8s.io=http://127.0.0.1:2",
+             --publish single-part --connections 7 --limit 20mbit --limit dl.k8s.io=10mbit --night-limit 80mbit --spool /spool \
+             --night 01:00-07:00_Asia/Shanghai --origin dl.k8s.io=http://127.0.0.1:1/a --origin dl.k8s.io=http://127.0.0.1:2",
         );
         assert_eq!(config.kubernetes, ["v1.34.8", "stable"]);
         assert_eq!(config.kops.as_deref(), Some("1.36.2"));
@@ -538,6 +565,14 @@ mod tests {
         assert_eq!(config.publish, Publish::SinglePart);
         assert_eq!(config.fetch.connections.get(), 7);
         assert_eq!(config.fetch.limit.unwrap().bytes_per_second(), 2_500_000);
+        let host = &config.origins[&"dl.k8s.io".parse().unwrap()];
+        assert_eq!(host.limit.unwrap().bytes_per_second(), 1_250_000);
+        let night = config.fetch.night.unwrap();
+        assert_eq!(night.to_string(), "01:00-07:00 Asia/Shanghai");
+        assert_eq!(
+            config.fetch.night_limit.unwrap().bytes_per_second(),
+            10_000_000
+        );
         assert_eq!(config.spool.dir, Some("/spool".into()));
         let sources = &config.origins[&"dl.k8s.io".parse().unwrap()].sources;
         let sources: Vec<_> = sources.iter().map(Url::as_str).collect();

@@ -23,6 +23,7 @@ use url::Url;
 use crate::asset::Arch;
 use crate::digest::{Algorithm, Digest};
 use crate::layout::Layout;
+use crate::limits::Night;
 use crate::retry;
 
 pub use layers::{Environment, Layer, variable};
@@ -119,6 +120,11 @@ pub struct FetchSettings {
     pub files: NonZeroUsize,
     /// Of all fetching together.
     pub limit: Option<Rate>,
+    /// While it lasts, `night_limit` holds in place of `limit`.
+    #[serde(deserialize_with = "night")]
+    pub night: Option<Night>,
+    /// None: all of the line.
+    pub night_limit: Option<Rate>,
     #[serde(deserialize_with = "units::duration")]
     pub connect_timeout: Duration,
     /// A connection that stays below `stall_floor` for this long is given up.
@@ -224,6 +230,8 @@ impl Default for FetchSettings {
             connections: NonZeroUsize::new(64).expect("64 is not zero"),
             files: NonZeroUsize::new(32).expect("32 is not zero"),
             limit: None,
+            night: None,
+            night_limit: None,
             connect_timeout: Duration::from_secs(15),
             stall_window: Duration::from_secs(20),
             stall_floor: Rate::of_bytes_per_second(1 << 10),
@@ -279,6 +287,11 @@ impl Config {
         }
         if self.arch.is_empty() {
             return refuse("'arch' names no architecture".to_owned());
+        }
+        if self.fetch.night_limit.is_some() && self.fetch.night.is_none() {
+            return refuse(
+                "'fetch.night_limit' needs 'fetch.night', which says when it holds".to_owned(),
+            );
         }
         if self.retry.pause_max < self.retry.pause_min {
             return refuse("'retry.pause_max' is shorter than 'retry.pause_min'".to_owned());
@@ -420,6 +433,11 @@ fn globs<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<Glob>, D::Err
         .iter()
         .map(|text| Glob::new(text).map_err(serde::de::Error::custom))
         .collect()
+}
+
+fn night<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Night>, D::Error> {
+    let text = String::deserialize(deserializer)?;
+    text.parse().map(Some).map_err(serde::de::Error::custom)
 }
 
 fn endpoint<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Url>, D::Error> {

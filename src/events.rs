@@ -7,13 +7,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::asset::Key;
+use crate::report::Link;
 
 /// What happened.
 ///
 /// About one asset: `Started`, then `Received` as bytes come, `Verified`, `Published` once per target, and either `Finished`
 /// or `Failed` at the end. `Started` comes again when the asset begins anew or its length becomes known: what it says of the
 /// length and of the bytes at hand replaces what was said before.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub enum Event {
     /// The run can't go on before something else ends: `another run that holds /var/cache/…`.
     Waiting { what: String },
@@ -37,6 +38,8 @@ pub enum Event {
     Verified { key: Key },
     /// The object is at `place`, a target in a user's words.
     Published { key: Key, place: String },
+    /// How a host has done over the last second or so.
+    Measured { host: String, link: Link },
     /// Something failed that is worth another attempt, after `pause`.
     Retrying {
         key: Key,

@@ -160,6 +160,9 @@ fn chase(course: &mut Course, host: &Host, source: usize, late: Late) -> Arc<Fli
     let chased = late.is_hedge.then(|| Arc::clone(&late.flight));
     if !late.is_hedge {
         late.flight.shorten(late.part.start);
+        if late.flight.rest().is_empty() {
+            late.flight.needless.cancel();
+        }
     }
     Arc::new(Flight::new(source, false, late.part, chased))
 }

@@ -2,14 +2,20 @@
 
 mod climb;
 mod host;
+mod night;
 mod pace;
+mod remembered;
 
 use std::collections::{BTreeMap, HashMap};
+use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-pub use self::host::{Admission, Host, Numbers, Presence, Rank};
+pub use self::host::{Admission, Host, Presence, Rank};
+pub use self::night::{Night, NotASpan};
 use self::pace::Pace;
+pub use self::pace::Rates;
 use crate::origin::Source;
+use crate::report::Link;
 
 /// The limits of one run, shared by all its fetches.
 #[derive(Debug)]
@@ -21,21 +27,37 @@ pub struct Limits {
 }
 
 impl Limits {
-    /// At most `connections` to a host at a time; `rate` in bytes a second for all hosts together, None: as fast as it goes.
-    pub fn new(connections: usize, rate: Option<u64>) -> Self {
+    /// At most `connections` to a host at a time; `rates` for all hosts together.
+    pub fn new(connections: usize, rates: impl Into<Rates>) -> Self {
         Self {
             connections: connections.max(1),
             remembered: BTreeMap::new(),
             hosts: Mutex::default(),
-            rate: rate.map(Pace::new),
+            rate: paced(&rates.into()),
         }
     }
 
-    /// Begins at each host with the connections that an earlier run came to.
+    /// Begins at each host with the connections that an earlier run came to, as that run wrote them into a folder. What can't
+    /// be read there is not remembered.
     #[must_use]
-    pub fn remembering(mut self, connections: BTreeMap<String, usize>) -> Self {
-        self.remembered = connections;
+    pub fn remembering(mut self, folder: &Path) -> Self {
+        self.remembered = remembered::read(folder);
         self
+    }
+
+    /// Writes the connections that were worth having at each host into a folder. What can't be written is forgotten.
+    pub fn remember(&self, folder: &Path) {
+        let hosts = self.hosts();
+        let learnt = hosts
+            .iter()
+            .filter_map(|(name, host)| Some((name.clone(), host.learnt()?)));
+        let learnt: BTreeMap<String, usize> = learnt.collect();
+        drop(hosts);
+        if !learnt.is_empty() {
+            let mut connections = self.remembered.clone();
+            connections.extend(learnt);
+            remembered::write(folder, &connections);
+        }
     }
 
     fn hosts(&self) -> MutexGuard<'_, HashMap<String, Arc<Host>>> {
@@ -50,7 +72,7 @@ impl Limits {
         let mut hosts = self.hosts();
         let host = hosts
             .entry(name)
-            .or_insert_with(|| Arc::new(Host::new(cap, remembered, None)));
+            .or_insert_with(|| Arc::new(Host::new(cap, remembered, paced(&source.limit().into()))));
         Arc::clone(host)
     }
 
@@ -70,14 +92,21 @@ impl Limits {
         of_hosts || self.rate.as_ref().is_some_and(Pace::holds_back)
     }
 
-    /// What each host that was asked for anything has brought so far.
-    pub fn numbers(&self) -> BTreeMap<String, Numbers> {
-        let hosts = self.hosts();
-        let numbers = hosts
-            .iter()
-            .map(|(name, host)| (name.clone(), host.numbers()));
-        numbers.collect()
+    /// What part of the rate of all together was used; None without a rate.
+    pub fn share_used(&self) -> Option<f64> {
+        self.rate.as_ref()?.share_used()
     }
+
+    /// What each host that was asked for anything has brought so far.
+    pub fn links(&self) -> BTreeMap<String, Link> {
+        let hosts = self.hosts();
+        let links = hosts.iter().map(|(name, host)| (name.clone(), host.link()));
+        links.collect()
+    }
+}
+
+fn paced(rates: &Rates) -> Option<Pace> {
+    rates.is_limited().then(|| Pace::new(rates))
 }
 
 #[cfg(test)]

@@ -72,6 +72,8 @@ pub struct HostSettings {
     pub headers: Vec<(HeaderName, HeaderValue)>,
     /// Connections to each of its sources at a time; None: the general number.
     pub connections: Option<usize>,
+    /// The most that each of its sources may bring, in bytes a second.
+    pub limit: Option<u64>,
 }
 
 impl fmt::Debug for HostSettings {
@@ -90,6 +92,7 @@ impl fmt::Debug for HostSettings {
             )
             .field("headers", &headers)
             .field("connections", &self.connections)
+            .field("limit", &self.limit)
             .finish()
     }
 }
@@ -137,6 +140,11 @@ impl Source {
     /// The connections that this source allows, when the user said so.
     pub fn connections(&self) -> Option<usize> {
         self.settings.connections
+    }
+
+    /// The most that it may bring, in bytes a second.
+    pub fn limit(&self) -> Option<u64> {
+        self.settings.limit
     }
 }
 

@@ -92,8 +92,31 @@ pub struct Outcome {
     pub vouched_by: Vec<String>,
 }
 
+/// What one origin's host brought, and at what cost.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize)]
+pub struct Link {
+    /// Body bytes that came.
+    pub bytes: u64,
+    /// The most that came in a second, over a second or more.
+    pub bytes_per_second_max: f64,
+    /// The connections that are worth having, as far as was found out.
+    pub connections: usize,
+    /// The most that were in use at a time.
+    pub connections_max: usize,
+    /// Connections that stayed below the floor.
+    pub stalls: u64,
+    /// Connections that broke, or could not be made.
+    pub breaks: u64,
+    /// Times that it said it is asked too much.
+    pub refusals: u64,
+    /// Late parts that another connection was sent after.
+    pub hedges: u64,
+    /// Those of them where the other connection was first.
+    pub hedges_won: u64,
+}
+
 /// What became of every asset that was wanted, and what it cost.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq)]
 pub struct Report {
     pub outcomes: Vec<Outcome>,
     /// Releases whose markers were written.
@@ -105,6 +128,10 @@ pub struct Report {
     pub elapsed: Duration,
     /// By place: an origin's host, a target.
     pub requests: BTreeMap<String, u64>,
+    /// By origin's host.
+    pub links: BTreeMap<String, Link>,
+    /// What part of the rate that was set was used; None without one.
+    pub limit_used: Option<f64>,
     /// Somebody stopped it before its end.
     pub interrupted: bool,
 }
@@ -124,6 +151,46 @@ pub struct Totals {
     pub bytes_refetched: u64,
     pub seconds: f64,
     pub mean_bytes_per_second: f64,
+    /// What part of the rate that was set was used.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub limit_used: Option<f64>,
+}
+
+impl fmt::Display for Link {
+    /// `64 connections, 6.20 MiB/s at best; 3 stalls, 1 break`: what went wrong is told where something did.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let connections = plural(self.connections_max as u64, "connection");
+        #[expect(
+            clippy::cast_possible_truncation,
+            clippy::cast_sign_loss,
+            reason = "a speed is positive and below 2^64"
+        )]
+        let best = self.bytes_per_second_max as u64;
+        write!(f, "{connections}")?;
+        if best > 0 {
+            write!(f, ", {}/s at best", BinaryBytes(best))?;
+        }
+        let troubles = [
+            (self.stalls, "stall"),
+            (self.breaks, "break"),
+            (self.refusals, "refusal"),
+            (self.hedges, "late part"),
+        ];
+        let troubles = troubles.iter().filter(|(count, _)| *count > 0);
+        let troubles: Vec<String> = troubles.map(|(count, what)| plural(*count, what)).collect();
+        if !troubles.is_empty() {
+            write!(f, "; {}", troubles.join(", "))?;
+        }
+        if self.hedges_won > 0 {
+            write!(f, " ({} won)", self.hedges_won)?;
+        }
+        Ok(())
+    }
+}
+
+fn plural(count: u64, what: &str) -> String {
+    let s = if count == 1 { "" } else { "s" };
+    format!("{} {what}{s}", HumanCount(count))
 }
 
 impl Report {
@@ -156,6 +223,7 @@ impl Report {
             bytes_refetched: self.bytes_refetched,
             seconds,
             mean_bytes_per_second: self.mean_speed(),
+            limit_used: self.limit_used,
         }
     }
 
@@ -245,6 +313,13 @@ impl Report {
             BinaryBytes(speed),
             BinaryBytes(self.bytes_refetched),
         )?;
+        if let Some(used) = self.limit_used {
+            writeln!(out, "Limit        {:.0} % of it used", used * 100.0)?;
+        }
+        for (at, (host, link)) in self.links.iter().enumerate() {
+            let title = if at == 0 { "Links" } else { "" };
+            writeln!(out, "{title:<12} {host}: {link}")?;
+        }
         let width = self
             .requests
             .keys()
@@ -270,6 +345,7 @@ impl Serialize for Report {
             releases: &'a [String],
             totals: Totals,
             requests: &'a BTreeMap<String, u64>,
+            links: &'a BTreeMap<String, Link>,
             assets: &'a [Outcome],
         }
         Document {
@@ -278,6 +354,7 @@ impl Serialize for Report {
             releases: &self.marked,
             totals: self.totals(),
             requests: &self.requests,
+            links: &self.links,
             assets: &self.outcomes,
         }
         .serialize(serializer)
@@ -304,6 +381,19 @@ mod tests {
         Report {
             outcomes: kinds.iter().enumerate().map(named).collect(),
             ..Report::default()
+        }
+    }
+
+    fn troubled() -> Link {
+        Link {
+            bytes_per_second_max: 2_097_152.0,
+            connections: 32,
+            connections_max: 64,
+            stalls: 3,
+            breaks: 1,
+            hedges: 2,
+            hedges_won: 1,
+            ..Link::default()
         }
     }
 
@@ -342,6 +432,18 @@ mod tests {
             bytes_fetched: 3 << 20,
             bytes_refetched: 1 << 10,
             elapsed: Duration::from_secs(2),
+            limit_used: Some(0.914),
+            links: [
+                ("dl.k8s.io:443".to_owned(), troubled()),
+                (
+                    "github.com:443".to_owned(),
+                    Link {
+                        connections_max: 1,
+                        ..Link::default()
+                    },
+                ),
+            ]
+            .into(),
             requests: [
                 ("dl.k8s.io".to_owned(), 12),
                 ("s3://mirror".to_owned(), 1234),
@@ -356,6 +458,9 @@ Transferred        1 file      1.00 MiB
 Skipped            1 file      1.00 MiB
 Failed             1 file      1.00 MiB
 Fetched      3.00 MiB in 00:00:02, 1.50 MiB/s on average; 1.00 KiB of it again
+Limit        91 % of it used
+Links        dl.k8s.io:443: 64 connections, 2.00 MiB/s at best; 3 stalls, 1 break, 2 late parts (1 won)
+             github.com:443: 1 connection
 Requests     dl.k8s.io        12
              s3://mirror   1,234
 The rest is there; the same command takes up what failed.
@@ -370,6 +475,7 @@ The rest is there; the same command takes up what failed.
             bytes_fetched: 10,
             elapsed: Duration::from_secs(2),
             marked: vec!["kops-1.36.2-v1.34.8".to_owned()],
+            links: [("dl.k8s.io:443".to_owned(), troubled())].into(),
             ..report(&[Kind::Transferred, Kind::Failed])
         };
         let document = serde_json::to_value(&report).unwrap();
@@ -377,6 +483,7 @@ The rest is there; the same command takes up what failed.
         assert_eq!(document["exit_code"], 1);
         assert_eq!(document["releases"][0], "kops-1.36.2-v1.34.8");
         assert_eq!(document["totals"]["mean_bytes_per_second"], 5.0);
+        assert_eq!(document["links"]["dl.k8s.io:443"]["stalls"], 3);
         assert_eq!(document["assets"][1]["kind"], "failed");
         assert_eq!(document["assets"][1]["key"], "a/1");
     }

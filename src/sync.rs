@@ -392,7 +392,10 @@ pub async fn carry_out(
         }
     }
     outcomes.extend(transfer::carry_out(pointers.now, mirror, stop).await);
+    mirror.limits.remember(mirror.spools.path());
     let mut report = Report {
+        links: mirror.limits.links(),
+        limit_used: mirror.limits.share_used(),
         marked,
         interrupted: stop.is_cancelled(),
         elapsed: begun.elapsed(),

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use crate::config::{Config, Rate, Target};
 use crate::events::{Event, Observer};
-use crate::limits::Limits;
+use crate::limits::{Limits, Rates};
 use crate::origin::{HostSettings, OriginSettings, Origins};
 use crate::spool::{SpoolFolder, SpoolFolderError};
 use crate::store::Store;
@@ -58,6 +58,7 @@ pub(super) fn origins(config: &Config) -> anyhow::Result<Origins> {
             proxy: origin.proxy.as_ref().map(|proxy| proxy.url().clone()),
             headers,
             connections: origin.connections.map(usize::from),
+            limit: origin.limit.map(Rate::bytes_per_second),
         };
         hosts.insert(host.as_str().to_owned(), settings);
     }
@@ -74,10 +75,13 @@ pub(super) fn origins(config: &Config) -> anyhow::Result<Origins> {
 
 /// The limits on fetching.
 pub(super) fn limits(config: &Config) -> Limits {
-    Limits::new(
-        config.fetch.connections.get(),
-        config.fetch.limit.map(Rate::bytes_per_second),
-    )
+    let fetch = &config.fetch;
+    let by_night = fetch.night_limit.map(Rate::bytes_per_second);
+    let rates = Rates {
+        always: fetch.limit.map(Rate::bytes_per_second),
+        night: fetch.night.clone().map(|night| (night, by_night)),
+    };
+    Limits::new(fetch.connections.get(), rates)
 }
 
 /// Everything that a run works with. Waits for a run that has the same spool, until the caller drops it.
@@ -89,7 +93,7 @@ pub(super) async fn mirror(
     let spools = spools(config, observer.as_ref()).await?;
     Ok(Arc::new(Mirror {
         origins: origins(config)?,
-        limits: limits(config),
+        limits: limits(config).remembering(spools.path()),
         targets,
         spools,
         policy: config.retry.policy(),

@@ -8,7 +8,7 @@ use serde::Deserialize;
 use toml::{Table, Value};
 use url::Url;
 
-use super::{Config, ConfigError, Host};
+use super::{Config, ConfigError, Host, Rate};
 
 /// The form of a setting's value where it comes as a text.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -22,7 +22,7 @@ enum Form {
 
 /// Every setting that an environment variable can give: all but those of `origins`, which need more structure than a
 /// variable has.
-const SETTINGS: [(&str, Form); 38] = [
+const SETTINGS: [(&str, Form); 40] = [
     ("to", Form::List),
     ("kubernetes", Form::List),
     ("kops", Form::Text),
@@ -48,6 +48,8 @@ const SETTINGS: [(&str, Form); 38] = [
     ("fetch.connections", Form::Number),
     ("fetch.files", Form::Number),
     ("fetch.limit", Form::Text),
+    ("fetch.night", Form::Text),
+    ("fetch.night_limit", Form::Text),
     ("fetch.connect_timeout", Form::Text),
     ("fetch.stall_window", Form::Text),
     ("fetch.stall_floor", Form::Text),
@@ -135,6 +137,15 @@ impl Layer {
             .or_insert_with(|| Value::Array(Vec::new()))
         {
             sources.push(url.as_str().into());
+        }
+    }
+
+    /// Says the most that a host may bring.
+    pub fn limit_host(&mut self, host: &Host, rate: Rate) {
+        let origin =
+            inner_table(&mut self.0, "origins").and_then(|all| inner_table(all, host.as_str()));
+        if let Some(origin) = origin {
+            origin.insert("limit".to_owned(), rate.to_string().into());
         }
     }
 

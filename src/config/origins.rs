@@ -9,7 +9,7 @@ use http::{HeaderMap, HeaderName, HeaderValue};
 use serde::{Deserialize, Deserializer};
 use url::Url;
 
-use super::units::parsed;
+use super::units::{Rate, parsed};
 
 /// A host as a canonical URL names it: `dl.k8s.io`, in lower case; with a port where the URL has one.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Deserialize)]
@@ -29,6 +29,8 @@ pub struct Origin {
     pub headers: HeaderMap,
     /// In place of `fetch.connections` for this host.
     pub connections: Option<NonZeroUsize>,
+    /// The most that this host may bring, besides `fetch.limit` for all.
+    pub limit: Option<Rate>,
 }
 
 /// A proxy's URL, which may carry a password: it prints without.
@@ -164,6 +166,7 @@ impl fmt::Debug for Origin {
             .field("proxy", &self.proxy)
             .field("headers", &self.headers)
             .field("connections", &self.connections)
+            .field("limit", &self.limit)
             .finish()
     }
 }

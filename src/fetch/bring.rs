@@ -123,7 +123,10 @@ impl Fetch<'_> {
         while let Some(mut pieces) = answer.pieces(WRITE_BYTES).await? {
             let bytes: usize = pieces.iter().map(Bytes::len).sum();
             self.limits.pass(host, bytes).await;
-            host.received(bytes as u64);
+            if let Some(link) = host.received(bytes as u64) {
+                let host = self.sources[flight.source].host();
+                self.observer.event(&Event::Measured { host, link });
+            }
             let past_end = body.end.is_some_and(|end| body.at + bytes as u64 > end);
             if past_end {
                 return Err(OriginError::Nonsense {

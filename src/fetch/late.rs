@@ -3,7 +3,8 @@
 //! Connections over a lossy link differ: at the end of a file some have far to go while others have nothing left to do. One
 //! that still moves is cut short, and what lies behind is asked for by another; it costs what was under way to the one that
 //! is cut. One that has fallen silent (a retransmission that was lost as well backs off for seconds) is hedged: its rest is
-//! asked for a second time, and whoever is first wins. Both cost bytes that cross twice, so there is a budget.
+//! asked for a second time, and whoever is first wins; where that is long it is taken away. All of it costs bytes that cross
+//! twice, so there is a budget.
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -16,11 +17,11 @@ use super::flight::Flight;
 /// Shorter parts are not cut: what that costs is as much as it gains.
 const CUT_MIN_BYTES: u64 = 64 << 10;
 
-/// Of a silent head so much is asked for again: by then it has spoken, or it breaks.
-const HEAD_BYTES: u64 = 256 << 10;
+/// What is longer is not asked for twice.
+const HEDGED_MAX_BYTES: u64 = 64 << 10;
 
 /// What crosses of a connection that is cut when the receiver has said nothing yet, at least.
-const UNDER_WAY_MIN_BYTES: f64 = 16384.0;
+const UNDER_WAY_MIN_BYTES: u64 = 16 << 10;
 
 /// What another connection can be expected to do.
 #[derive(Debug, Clone, Copy)]
@@ -76,9 +77,7 @@ pub(super) fn head(
     if flight.silence(now) < 2 * silence(another) {
         return None;
     }
-    let mut late = hedge(flight);
-    late.part.end = late.part.end.min(late.part.start + HEAD_BYTES);
-    late.cost_bytes = late.part.end - late.part.start;
+    let late = after_silence(flight);
     (late.cost_bytes <= budget_bytes && !late.part.is_empty()).then_some(late)
 }
 
@@ -86,13 +85,20 @@ fn silence(another: Another) -> Duration {
     another.patience.max(another.round_trip * 4)
 }
 
-fn hedge(flight: &Arc<Flight>) -> Late {
+/// A short rest is asked for a second time, and whoever is first wins; a long one is taken away.
+fn after_silence(flight: &Arc<Flight>) -> Late {
     let part = flight.rest();
+    let length = part.end - part.start;
+    let is_hedge = length <= HEDGED_MAX_BYTES;
     Late {
         flight: Arc::clone(flight),
-        cost_bytes: part.end - part.start,
         part,
-        is_hedge: true,
+        is_hedge,
+        cost_bytes: if is_hedge {
+            length
+        } else {
+            UNDER_WAY_MIN_BYTES
+        },
     }
 }
 
@@ -112,7 +118,7 @@ fn candidate(flight: &Arc<Flight>, another: Another, now: Instant) -> Option<(f6
     let reach = 2.0 * another.round_trip.as_secs_f64();
     if flight.silence(now) >= silence(another) {
         let sooner = reach + bytes / another.goodput;
-        return (sooner < seconds).then(|| (seconds, hedge(flight)));
+        return (sooner < seconds).then(|| (seconds, after_silence(flight)));
     }
     // Both ends meet when each has brought its share.
     let share = (seconds - reach) / (1.0 / another.goodput + 1.0 / goodput);
@@ -127,7 +133,7 @@ fn candidate(flight: &Arc<Flight>, another: Another, now: Instant) -> Option<(f6
     )]
     let (share, under_way) = (
         share as u64,
-        (goodput * another.round_trip.as_secs_f64()).max(UNDER_WAY_MIN_BYTES) as u64,
+        (goodput * another.round_trip.as_secs_f64()).max(UNDER_WAY_MIN_BYTES as f64) as u64,
     );
     let late = Late {
         flight: Arc::clone(flight),
@@ -207,7 +213,8 @@ mod tests {
         next.brought_up_to(1_500_000);
         let flights = [next, head];
         let late = super::head(&flights, 0, ANOTHER, u64::MAX, Instant::now()).unwrap();
-        assert_eq!(late.part, 0..HEAD_BYTES);
+        assert_eq!(late.part, 0..1_000_000);
+        assert!(!late.is_hedge);
         flights[1].brought_up_to(10);
         assert!(super::head(&flights, 10, ANOTHER, u64::MAX, Instant::now()).is_none());
     }

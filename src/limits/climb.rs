@@ -90,17 +90,18 @@ impl Climb {
     }
 
     /// Looks at what came since the last look, when that was long enough ago. `wanted` says that more connections would have
-    /// been used had they been allowed; `round_trip` is the host's.
-    pub(super) fn look(&mut self, now: Instant, wanted: bool, round_trip: Duration) {
+    /// been used had they been allowed; `round_trip` is the host's. False when it is too soon.
+    pub(super) fn look(&mut self, now: Instant, wanted: bool, round_trip: Duration) -> bool {
         let elapsed = now.duration_since(self.looked);
         if elapsed < LOOK_MIN.max(round_trip * 4) {
-            return;
+            return false;
         }
         self.goodput = self.bytes as f64 / elapsed.as_secs_f64();
         (self.looked, self.bytes, self.troubles) = (now, 0, 0);
         if wanted {
             self.step(now);
         }
+        true
     }
 
     fn step(&mut self, now: Instant) {

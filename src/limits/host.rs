@@ -11,6 +11,7 @@ use tokio::time::{Instant, sleep, sleep_until};
 use super::climb::Climb;
 use super::pace::Pace;
 use crate::origin::OriginError;
+use crate::report::Link;
 
 /// Long for a client on this machine, and short beside any answer that crosses a border.
 const UNTIL_FREE: Duration = Duration::from_millis(2);
@@ -51,34 +52,13 @@ struct State {
     unclaimed: u64,
     paused_until: Option<Instant>,
     round_trip: Option<Duration>,
-    told: Numbers,
+    told: Link,
 }
 
 impl State {
     fn pause(&mut self, until: Instant) {
         self.paused_until = Some(self.paused_until.map_or(until, |before| before.max(until)));
     }
-}
-
-/// What a host brought, and at what cost.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Numbers {
-    /// Body bytes that came.
-    pub bytes: u64,
-    /// The connections that are worth having, as far as was found out.
-    pub connections: usize,
-    /// The most that were in use at a time.
-    pub connections_max: usize,
-    /// Connections that stayed below the floor.
-    pub stalls: u64,
-    /// Connections that broke, or could not be made.
-    pub breaks: u64,
-    /// Times that it said it is asked too much.
-    pub refusals: u64,
-    /// Late parts that another connection was sent after.
-    pub hedges: u64,
-    /// Those of them where the other connection was first.
-    pub hedges_won: u64,
 }
 
 /// The right to one connection to a host, until it is dropped.
@@ -134,7 +114,7 @@ impl Host {
             unclaimed: 0,
             paused_until: None,
             round_trip: None,
-            told: Numbers::default(),
+            told: Link::default(),
         };
         Self {
             state: Mutex::new(state),
@@ -237,9 +217,9 @@ impl Host {
         state.round_trip = Some(state.round_trip.map_or(after, |least| least.min(after)));
     }
 
-    /// Takes note of bytes that came.
-    pub fn received(self: &Arc<Self>, bytes: u64) {
-        let raised = {
+    /// Takes note of bytes that came; tells how it stands when it has just been looked at.
+    pub fn received(self: &Arc<Self>, bytes: u64) -> Option<Link> {
+        let (looked, raised) = {
             let mut state = self.state();
             let (before, now) = (state.climb.allowed(), Instant::now());
             let wanted =
@@ -247,12 +227,15 @@ impl Host {
             let round_trip = state.round_trip.unwrap_or_default();
             state.told.bytes += bytes;
             state.climb.count(bytes);
-            state.climb.look(now, wanted, round_trip);
-            state.climb.allowed() > before
+            let looked = state.climb.look(now, wanted, round_trip);
+            let best = state.told.bytes_per_second_max.max(state.climb.goodput());
+            state.told.bytes_per_second_max = best;
+            (looked, state.climb.allowed() > before)
         };
         if raised {
             self.grant();
         }
+        looked.then(|| self.link())
     }
 
     /// Takes note of what went wrong there: a connection that broke or stalled, or a host that is asked too much.
@@ -296,10 +279,16 @@ impl Host {
             .filter(|until| *until > Instant::now())
     }
 
-    /// What it brought so far.
-    pub fn numbers(&self) -> Numbers {
+    /// The connections that are worth having, once that was found out.
+    pub(super) fn learnt(&self) -> Option<usize> {
         let state = self.state();
-        Numbers {
+        (state.climb.goodput() > 0.0).then(|| state.climb.allowed())
+    }
+
+    /// What it brought so far.
+    pub fn link(&self) -> Link {
+        let state = self.state();
+        Link {
             connections: state.climb.allowed(),
             ..state.told
         }

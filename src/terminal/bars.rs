@@ -106,8 +106,10 @@ impl Bars {
             0 => String::new(),
             failed => format!(", {failed} failed"),
         };
-        self.total
-            .set_message(format!("{finished} of {transfers} files{failed}"));
+        self.total.set_message(format!(
+            "{finished} of {transfers} files{failed}{}",
+            state.tally.links()
+        ));
     }
 }
 

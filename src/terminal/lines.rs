@@ -90,9 +90,10 @@ impl State {
             None => String::new(),
         };
         format!(
-            "{finished} of {transfers} files, {} received, {}/s{left}",
+            "{finished} of {transfers} files, {} received, {}/s{left}{}",
             BinaryBytes(received),
-            BinaryBytes(speed)
+            BinaryBytes(speed),
+            self.tally.links()
         )
     }
 }
@@ -143,6 +144,7 @@ pub(super) fn line(event: &Event, colour: bool) -> Option<String> {
         Event::Resolving { .. }
         | Event::Started { .. }
         | Event::Received { .. }
+        | Event::Measured { .. }
         | Event::Verified { .. }
         | Event::Finished { .. } => return None,
     };

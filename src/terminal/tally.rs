@@ -4,9 +4,10 @@ use std::collections::BTreeMap;
 
 use crate::asset::Key;
 use crate::events::Event;
+use crate::report::Link;
 
 /// How far a run has come.
-#[derive(Debug, Default, Clone, PartialEq, Eq)]
+#[derive(Debug, Default, Clone, PartialEq)]
 pub(super) struct Tally {
     pub(super) transfers: usize,
     pub(super) finished: usize,
@@ -19,6 +20,8 @@ pub(super) struct Tally {
     settled: u64,
     /// Begun and not ended; as many as the engine has in flight.
     pub(super) flights: BTreeMap<Key, Flight>,
+    /// The connections in use at each host, and what went wrong with them.
+    links: BTreeMap<String, Link>,
 }
 
 /// One transfer under way.
@@ -58,6 +61,9 @@ impl Tally {
                 self.finished += 1;
                 self.settle(key);
             }
+            Event::Measured { host, link } => {
+                self.links.insert(host.clone(), *link);
+            }
             Event::Failed { key, .. } => {
                 self.failed += 1;
                 self.settle(key);
@@ -70,6 +76,23 @@ impl Tally {
         if let Some(flight) = self.flights.remove(key) {
             self.settled += flight.length.unwrap_or(flight.at_hand);
         }
+    }
+
+    /// `, 64 connections, 3 stalls`: how the links do; empty before anything is known.
+    pub(super) fn links(&self) -> String {
+        let sum = |count: fn(&Link) -> u64| self.links.values().map(count).sum::<u64>();
+        let counts = [
+            (sum(|link| link.connections as u64), "connections"),
+            (sum(|link| link.stalls), "stalls"),
+            (sum(|link| link.breaks), "breaks"),
+            (sum(|link| link.refusals), "refusals"),
+            (sum(|link| link.hedges_won), "hedges won"),
+        ];
+        let counts = counts.iter().filter(|(count, _)| *count > 0);
+        let told: Vec<String> = counts
+            .map(|(count, what)| format!(", {count} {what}"))
+            .collect();
+        told.concat()
     }
 
     /// Bytes that are still to come; None while that is unknown.
@@ -130,6 +153,21 @@ mod tests {
             started("a", 100, 0),
         ]);
         assert_eq!((tally.received, tally.left()), (100, Some(150)));
+    }
+
+    #[test]
+    fn links_are_summed_and_tell_only_what_there_is() {
+        let measured = |host: &str, stalls| Event::Measured {
+            host: host.to_owned(),
+            link: Link {
+                connections: 32,
+                stalls,
+                ..Link::default()
+            },
+        };
+        let tally = tally(&[measured("a", 1), measured("a", 2), measured("b", 0)]);
+        assert_eq!(tally.links(), ", 64 connections, 2 stalls");
+        assert_eq!(Tally::default().links(), "");
     }
 
     #[test]

@@ -21,6 +21,7 @@ mod model;
 mod resume;
 mod s3_store;
 mod serve;
+mod slow_links;
 mod store_contract;
 mod support;
 mod tidy;

@@ -49,6 +49,8 @@ pub(crate) struct World {
     pub(crate) settings: OriginSettings,
     pub(crate) policy: Policy,
     pub(crate) in_flight: usize,
+    /// Bytes a second of all fetching together.
+    pub(crate) rate: Option<u64>,
 }
 
 impl World {
@@ -80,6 +82,7 @@ impl World {
             settings,
             policy,
             in_flight: 4,
+            rate: None,
         }
     }
 
@@ -119,7 +122,7 @@ impl World {
     pub(crate) fn mirror(&self, targets: Vec<Arc<dyn Store>>) -> Arc<Mirror> {
         Arc::new(Mirror {
             origins: Origins::new(self.settings.clone()).unwrap(),
-            limits: Limits::new(self.settings.connections, None),
+            limits: Limits::new(self.settings.connections, self.rate).remembering(&self.spool()),
             targets,
             spools: SpoolFolder::open(&self.spool(), 1 << 30).unwrap(),
             policy: self.policy,
