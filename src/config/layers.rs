@@ -22,7 +22,7 @@ enum Form {
 
 /// Every setting that an environment variable can give: all but those of `origins`, which need more structure than a
 /// variable has.
-const SETTINGS: [(&str, Form); 38] = [
+const SETTINGS: [(&str, Form); 39] = [
     ("to", Form::List),
     ("kubernetes", Form::List),
     ("kops", Form::Text),
@@ -47,6 +47,7 @@ const SETTINGS: [(&str, Form); 38] = [
     ("spool.limit", Form::Text),
     ("fetch.connections", Form::Number),
     ("fetch.files", Form::Number),
+    ("fetch.memory", Form::Text),
     ("fetch.limit", Form::Text),
     ("fetch.connect_timeout", Form::Text),
     ("fetch.stall_window", Form::Text),

@@ -109,7 +109,11 @@ impl Mirror {
         let Ok(Some(mut content)) = holder.open(&item.wanted.asset.key).await else {
             return Ok(None);
         };
-        let reservation = self.spools.reserve(content.length).await;
+        let reservation = if spool.takes_memory(content.length) {
+            None
+        } else {
+            Some(self.spools.reserve(content.length).await)
+        };
         spool
             .set_length(content.length)
             .map_err(|error| self.spool_error(error))?;
@@ -131,7 +135,7 @@ impl Mirror {
             return Ok(Some(Obtained::spooled(
                 content,
                 spool,
-                Some(reservation),
+                reservation,
                 Vec::new(),
             )));
         }

@@ -174,6 +174,46 @@ async fn ctrl_c_and_sigterm_end_a_run_at_once_and_the_next_goes_on() {
     }
 }
 
+/// Files so small that they wait in memory.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_stop_keeps_what_was_in_memory_and_a_kill_costs_no_more_than_that() {
+    const SMALL: u64 = 3_000_000;
+    for killed in [false, true] {
+        let program = Program::with_files(4, SMALL);
+        program
+            .origin
+            .order("*", When::Always, Fault::Rate(1_000_000));
+        let running = Running::start(program.to_folder());
+        while program.sent() < 2 * SMALL {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        let spooled = || fs::read_dir(program.path("spool")).unwrap().count();
+        assert_eq!(spooled(), 1, "the lock alone");
+        if killed {
+            running.kill().await;
+            assert_eq!(spooled(), 1);
+        } else {
+            running.signal(Signal::INT);
+            let (output, took) = running.ended().await;
+            assert_eq!(output.status.code(), Some(130));
+            assert!(took < Duration::from_secs(2), "{took:?}");
+            assert_eq!(spooled(), 1 + 2 * 4);
+        }
+        tokio::time::sleep(SETTLED).await;
+        let sent = program.sent();
+        program.origin.recover();
+        let next = finish(program.to_folder()).await;
+        assert_eq!(next.status.code(), Some(0));
+        let (twice, wanted) = (program.sent() - 4 * SMALL, 4 * SMALL);
+        assert!(twice <= if killed { sent } else { wanted / 20 }, "{twice}");
+        for key in &program.keys {
+            let bytes = fs::read(program.path("mirror").join(key)).unwrap();
+            assert!(bytes == program.content(key));
+        }
+        assert_eq!(spooled(), 1, "the spool has done its work");
+    }
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn every_stage_can_be_interrupted() {
     let files = Program::with_files(1, 100_000);

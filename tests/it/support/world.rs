@@ -49,6 +49,8 @@ pub(crate) struct World {
     pub(crate) settings: OriginSettings,
     pub(crate) policy: Policy,
     pub(crate) in_flight: usize,
+    /// For small files.
+    pub(crate) memory_bytes: u64,
 }
 
 impl World {
@@ -80,6 +82,7 @@ impl World {
             settings,
             policy,
             in_flight: 4,
+            memory_bytes: 32 << 20,
         }
     }
 
@@ -121,7 +124,9 @@ impl World {
             origins: Origins::new(self.settings.clone()).unwrap(),
             limits: Limits::new(self.settings.connections, None),
             targets,
-            spools: SpoolFolder::open(&self.spool(), 1 << 30).unwrap(),
+            spools: SpoolFolder::open(&self.spool(), 1 << 30)
+                .unwrap()
+                .with_memory(self.memory_bytes),
             policy: self.policy,
             observer: Arc::clone(&self.heard) as Arc<dyn Observer>,
             in_flight: self.in_flight,
