@@ -36,7 +36,7 @@ async fn a_body_that_is_always_longer_than_the_file_is_given_up() {
     trial.order(When::Always, Fault::IgnoreRange);
     trial.order(When::Always, Fault::Longer(1000));
     trial
-        .gives_up(&["wrong content came 3 times", VICTIM, "vouched for"])
+        .gives_up(&["wrong content came 2 times", VICTIM, "vouched for"])
         .await;
     trial.recovers().await;
 }
@@ -58,7 +58,7 @@ async fn content_that_is_always_wrong_is_refused() {
     trial.order(When::Always, Fault::Corrupt(4_321_000));
     trial
         .gives_up(&[
-            "wrong content came 3 times",
+            "wrong content came 2 times",
             "http://127.0.0.1",
             VICTIM,
             "sha256:",
@@ -69,7 +69,24 @@ async fn content_that_is_always_wrong_is_refused() {
     let left = std::fs::read_dir(trial.world.spool()).unwrap();
     let bytes: u64 = left.map(|f| f.unwrap().metadata().unwrap().len()).sum();
     assert_eq!(bytes, 0, "wrong bytes are not kept");
+    let sent = trial.world.origin.log().bytes_sent(&format!("/{VICTIM}"));
+    assert_eq!(sent, 2 * LENGTH, "the same again is asked for no more");
     trial.recovers().await;
+}
+
+#[tokio::test]
+async fn content_that_is_wrong_in_another_way_each_time_is_tried_once_more() {
+    for (faults, saved) in [(3, false), (2, true)] {
+        let trial = Trial::new().await;
+        for nth in 1..=faults {
+            trial.order(When::Nth(nth), Fault::Corrupt(1000 * nth));
+        }
+        if saved {
+            trial.survives().await;
+        } else {
+            trial.gives_up(&["wrong content came 3 times"]).await;
+        }
+    }
 }
 
 #[tokio::test]
