@@ -40,6 +40,7 @@ use tokio_util::sync::CancellationToken;
 const ENGINE: &str = "ENGINE";
 const HOST: &str = "dl.k8s.io";
 const SPOOL_LIMIT: u64 = 20 << 30;
+const MEMORY_LIMIT: u64 = 32 << 20;
 
 const MIB: u64 = 1 << 20;
 const LIMIT_MEGABYTES_PER_SECOND: f64 = 300.0;
@@ -71,7 +72,7 @@ const CASE: Case = Case {
     usual: true,
 };
 
-const CASES: [Case; 8] = [
+const CASES: [Case; 9] = [
     Case {
         name: "large",
         assets: 64,
@@ -112,6 +113,14 @@ const CASES: [Case; 8] = [
         name: "small",
         assets: 2000,
         bytes: MIB,
+        ..CASE
+    },
+    // As many at once as the program takes, each as large as may stay in memory.
+    Case {
+        name: "in-memory",
+        assets: 1000,
+        bytes: 4 * MIB,
+        in_flight: 32,
         ..CASE
     },
     Case {
@@ -319,7 +328,9 @@ async fn mirror(order: Order) -> u64 {
         origins: Origins::new(origins).expect("an HTTP client"),
         limits: Limits::new(order.connections, None),
         targets: vec![target],
-        spools: SpoolFolder::open(&order.spool, SPOOL_LIMIT).expect("a spool"),
+        spools: SpoolFolder::open(&order.spool, SPOOL_LIMIT)
+            .expect("a spool")
+            .with_memory(MEMORY_LIMIT),
         policy: Policy::default(),
         observer: Arc::new(Silent),
         in_flight: order.in_flight,

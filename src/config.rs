@@ -118,6 +118,8 @@ pub struct FetchSettings {
     pub connections: NonZeroUsize,
     /// Files in flight at once.
     pub files: NonZeroUsize,
+    /// For small files, all together: see [`crate::spool`].
+    pub memory: Size,
     /// Of all fetching together.
     pub limit: Option<Rate>,
     /// While it lasts, `night_limit` holds in place of `limit`.
@@ -229,6 +231,7 @@ impl Default for FetchSettings {
         Self {
             connections: NonZeroUsize::new(64).expect("64 is not zero"),
             files: NonZeroUsize::new(32).expect("32 is not zero"),
+            memory: Size::of_bytes(32 << 20),
             limit: None,
             night: None,
             night_limit: None,

@@ -1,4 +1,4 @@
-//! One asset's bytes between the two sides of the border: a sparse file and the set of ranges that have arrived.
+//! One asset's bytes between the two sides of the border: a sparse file, or memory, and the set of ranges that have arrived.
 //!
 //! Fetchers write ranges in any order; the hasher follows the contiguous *frontier*; the publisher reads from the start, as
 //! often as it must. Each range is noted in a journal beside the file *after* its bytes are written, so a process that is
@@ -6,167 +6,31 @@
 //!
 //! Nothing here is synced to the disk. After a power cut the journal may name bytes that are not there; the digest finds that
 //! out, the spool is discarded and the file is fetched again. Paying an fsync per range for that rare case would be wrong.
+//!
+//! Small files stay in memory ([`SpoolFolder::with_memory`]), and only a process that is killed loses them: a spool that is
+//! dropped before its content was published writes what it has to the disk.
 
-use std::collections::HashMap;
-use std::fs::{self, File, OpenOptions};
-use std::io::{self, Read, Write};
+mod folder;
+mod journal;
+mod memory;
+mod storage;
+#[cfg(test)]
+mod tests;
+
+use std::io;
 use std::ops::Range;
-use std::os::unix::fs::FileExt;
-use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockWriteGuard, Weak};
-use std::time::{Duration, SystemTime};
+use std::path::Path;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockWriteGuard};
 
 use bytes::Bytes;
 use futures::stream::{self, BoxStream, StreamExt};
 use rangemap::RangeSet;
-use tokio::sync::{OwnedMutexGuard, OwnedSemaphorePermit, Semaphore, watch};
+use tokio::sync::{OwnedMutexGuard, watch};
 
-use crate::digest::Digest;
-
-/// Spools that nobody came back for are removed after this long: a release is retried for days, not for weeks.
-const ABANDONED_AFTER: Duration = Duration::from_hours(14 * 24);
-
-/// What a journal record holds in its first word when the second is the asset's length.
-const LENGTH_MARK: u64 = u64::MAX;
-
-/// The folder where spools live, held by one process at a time.
-#[derive(Debug)]
-pub struct SpoolFolder {
-    folder: PathBuf,
-    /// In MiB, so that any sensible limit fits a semaphore.
-    budget: Arc<Semaphore>,
-    budget_mebibytes: u32,
-    turns: Mutex<HashMap<Digest, Weak<tokio::sync::Mutex<()>>>>,
-    /// Holds the lock for as long as it is open.
-    _lock: File,
-}
-
-/// Room for one spool within the folder's limit.
-#[derive(Debug)]
-pub struct Reservation(#[expect(dead_code, reason = "held, not read")] OwnedSemaphorePermit);
-
-/// Why a spool folder can't be had.
-#[derive(Debug, thiserror::Error)]
-pub enum SpoolFolderError {
-    #[error("can't use the spool folder {}; choose another with --spool DIR", path.display())]
-    Unusable { path: PathBuf, source: io::Error },
-    #[error("another run is using the spool folder {}", path.display())]
-    Busy { path: PathBuf },
-}
-
-impl SpoolFolder {
-    /// Opens the folder (made when missing), and clears away what was abandoned there. `Busy` while another run has it.
-    /// Spools in use at a time may hold `limit_bytes` together; one that is larger by itself waits until it is alone.
-    pub fn open(path: &Path, limit_bytes: u64) -> Result<Self, SpoolFolderError> {
-        let unusable = |source| SpoolFolderError::Unusable {
-            path: path.to_owned(),
-            source,
-        };
-        fs::create_dir_all(path).map_err(unusable)?;
-        let lock = OpenOptions::new()
-            .create(true)
-            .truncate(false)
-            .write(true)
-            .open(path.join("lock"))
-            .map_err(unusable)?;
-        match lock.try_lock() {
-            Ok(()) => {}
-            Err(fs::TryLockError::WouldBlock) => {
-                return Err(SpoolFolderError::Busy {
-                    path: path.to_owned(),
-                });
-            }
-            Err(fs::TryLockError::Error(source)) => return Err(unusable(source)),
-        }
-        remove_abandoned(path).map_err(unusable)?;
-        let budget_mebibytes = u32::try_from(limit_bytes >> 20)
-            .unwrap_or(u32::MAX)
-            .clamp(1, 1 << 28);
-        let budget = Arc::new(Semaphore::new(budget_mebibytes as usize));
-        Ok(Self {
-            folder: path.to_owned(),
-            budget,
-            budget_mebibytes,
-            turns: Mutex::default(),
-            _lock: lock,
-        })
-    }
-
-    /// As [`SpoolFolder::spool`], for one asset at a time: two keys may want the same content, and the second waits until the
-    /// first has done with it. What the first leaves, the second finds.
-    pub async fn claim(&self, digest: &Digest) -> io::Result<Spool> {
-        let turn = {
-            let mut turns = self.turns.lock().unwrap_or_else(PoisonError::into_inner);
-            turns.retain(|_, turn| turn.strong_count() > 0);
-            let turn = turns
-                .get(digest)
-                .and_then(Weak::upgrade)
-                .unwrap_or_default();
-            turns.insert(*digest, Arc::downgrade(&turn));
-            turn
-        };
-        let claim = turn.lock_owned().await;
-        let mut spool = self.spool(digest)?;
-        spool.claim = Some(claim);
-        Ok(spool)
-    }
-
-    /// The spool of the content with this digest, with whatever an earlier run left of it.
-    pub fn spool(&self, digest: &Digest) -> io::Result<Spool> {
-        Spool::open(
-            &self
-                .folder
-                .join(format!("{}-{}", digest.algorithm(), digest.hex())),
-        )
-    }
-
-    /// Waits until `length` more bytes fit into the limit; they are given back when the reservation is dropped.
-    pub async fn reserve(&self, length: u64) -> Reservation {
-        let budget = Arc::clone(&self.budget);
-        let permit = budget.acquire_many_owned(self.mebibytes(length)).await;
-        Reservation(permit.expect("the budget is never closed"))
-    }
-
-    /// As [`SpoolFolder::reserve`], or None where it would have to wait.
-    pub fn try_reserve(&self, length: u64) -> Option<Reservation> {
-        let permit = Arc::clone(&self.budget).try_acquire_many_owned(self.mebibytes(length));
-        permit.ok().map(Reservation)
-    }
-
-    fn mebibytes(&self, length: u64) -> u32 {
-        u32::try_from(length.div_ceil(1 << 20))
-            .unwrap_or(u32::MAX)
-            .min(self.budget_mebibytes)
-    }
-
-    /// Bytes free for another spool.
-    pub fn available_bytes(&self) -> io::Result<u64> {
-        let disk = rustix::fs::statvfs(&self.folder)?;
-        Ok(disk.f_bavail.saturating_mul(disk.f_frsize))
-    }
-
-    pub fn path(&self) -> &Path {
-        &self.folder
-    }
-}
-
-fn remove_abandoned(folder: &Path) -> io::Result<()> {
-    let now = SystemTime::now();
-    for entry in fs::read_dir(folder)? {
-        let entry = entry?;
-        let name = entry.file_name();
-        let ours = [".part", ".ranges"]
-            .iter()
-            .any(|end| name.to_string_lossy().ends_with(end));
-        let age = now
-            .duration_since(entry.metadata()?.modified()?)
-            .unwrap_or_default();
-        if ours && age > ABANDONED_AFTER {
-            fs::remove_file(entry.path())?;
-        }
-    }
-    Ok(())
-}
+pub use self::folder::{Reservation, SpoolFolder, SpoolFolderError};
+use self::memory::Memory;
+pub use self::storage::SMALL_MAX_BYTES;
+use self::storage::Storage;
 
 /// How far a spool has come.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -186,8 +50,7 @@ pub struct Admission(u64);
 /// One content's bytes; see the module.
 #[derive(Debug)]
 pub struct Spool {
-    file: File,
-    path: PathBuf,
+    storage: Storage,
     state: Mutex<State>,
     seen: watch::Sender<Seen>,
     /// Held while somebody writes; counts how often those who write were told to stop.
@@ -200,7 +63,8 @@ struct State {
     arrived: RangeSet<u64>,
     length: Option<u64>,
     generation: u64,
-    journal: File,
+    /// The content is published: nobody comes back for these bytes.
+    done: bool,
 }
 
 impl State {
@@ -212,40 +76,20 @@ impl State {
             generation: self.generation,
         }
     }
-
-    fn note(&mut self, first: u64, second: u64) -> io::Result<()> {
-        let mut record = [0; 16];
-        record[..8].copy_from_slice(&first.to_le_bytes());
-        record[8..].copy_from_slice(&second.to_le_bytes());
-        self.journal.write_all(&record)
-    }
 }
 
 impl Spool {
-    fn open(base: &Path) -> io::Result<Self> {
-        let path = base.with_added_extension("part");
-        let file = OpenOptions::new()
-            .create(true)
-            .truncate(false)
-            .read(true)
-            .write(true)
-            .open(&path)?;
-        let mut journal = OpenOptions::new()
-            .create(true)
-            .append(true)
-            .read(true)
-            .open(base.with_added_extension("ranges"))?;
-        let (arrived, length) = read_back(&mut journal, file.metadata()?.len())?;
+    fn open(base: &Path, memory: &Memory) -> io::Result<Self> {
+        let (storage, told) = Storage::open(base, memory)?;
         let state = State {
-            arrived,
-            length,
+            arrived: told.arrived,
+            length: told.length,
             generation: 0,
-            journal,
+            done: false,
         };
         let seen = watch::Sender::new(state.seen());
         Ok(Self {
-            file,
-            path,
+            storage,
             state: Mutex::new(state),
             seen,
             writers: RwLock::default(),
@@ -255,6 +99,12 @@ impl Spool {
 
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Whether content of this length is in memory, or will be: its share of the memory is taken then, so that no disk need be
+    /// asked for room. To be asked before [`Spool::set_length`]; what is on the disk already stays there.
+    pub fn takes_memory(&self, length: u64) -> bool {
+        self.storage.takes_memory(length)
     }
 
     /// Notes the length that a source told. A second, different one starts the spool anew: it is another content.
@@ -268,7 +118,10 @@ impl Spool {
             self.discard()?;
             state = self.state();
         }
-        state.note(LENGTH_MARK, length)?;
+        if !self.storage.has_place_until(length) {
+            self.storage.move_to_disk(&state.arrived, state.length)?;
+        }
+        self.storage.note_length(length)?;
         state.length = Some(length);
         self.seen.send_replace(state.seen());
         Ok(())
@@ -312,13 +165,13 @@ impl Spool {
             return Ok(0);
         }
         // What has arrived may have been hashed already: it must stay what it was.
-        let gaps: Vec<Range<u64>> = self.state().arrived.gaps(&(offset..end)).collect();
+        let gaps = self.gaps_with_place(offset..end)?;
         for gap in &gaps {
-            self.write_within(gap, offset, pieces)?;
+            self.storage.write_within(gap, offset, pieces)?;
         }
         let mut state = self.state();
         for gap in &gaps {
-            state.note(gap.start, gap.end)?;
+            self.storage.note_range(gap)?;
             state.arrived.insert(gap.clone());
         }
         let fresh = gaps.iter().map(|gap| gap.end - gap.start).sum();
@@ -327,25 +180,18 @@ impl Spool {
         Ok(fresh)
     }
 
-    /// Writes what of the pieces, which begin at `offset`, lies in `gap`.
-    fn write_within(&self, gap: &Range<u64>, offset: u64, pieces: &[Bytes]) -> io::Result<()> {
-        let mut at = offset;
-        for piece in pieces {
-            let length = piece.len() as u64;
-            let within = |position: u64| {
-                let within = position.saturating_sub(at).min(length);
-                usize::try_from(within).unwrap_or(piece.len())
-            };
-            let part = &piece[within(gap.start)..within(gap.end)];
-            self.file.write_all_at(part, at.max(gap.start))?;
-            at += length;
+    /// What of a range has not arrived; there is place for it then.
+    fn gaps_with_place(&self, range: Range<u64>) -> io::Result<Vec<Range<u64>>> {
+        let state = self.state();
+        if !self.storage.has_place_until(range.end) {
+            self.storage.move_to_disk(&state.arrived, state.length)?;
         }
-        Ok(())
+        Ok(state.arrived.gaps(&range).collect())
     }
 
     /// Reads bytes that have arrived. Blocking.
     pub fn read_exact_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<()> {
-        self.file.read_exact_at(buffer, offset)
+        self.storage.read_exact_at(buffer, offset)
     }
 
     /// Tells whenever more has been seen.
@@ -419,19 +265,18 @@ impl Spool {
         state.generation += 1;
         // Before the bytes go: who reads them meanwhile must find out why.
         self.seen.send_replace(state.seen());
-        state.journal.set_len(0)?;
-        self.file.set_len(0)
+        self.storage.clear()
     }
 
-    /// Removes the files: the content is published. The spool itself stays readable until it is dropped. Files that another
-    /// asset waits for are left to it.
+    /// Leaves nothing behind: the content is published. The spool itself stays readable until it is dropped. What another asset
+    /// waits for is left to it.
     pub fn remove(&self) -> io::Result<()> {
         let is_awaited = |claim| Arc::strong_count(OwnedMutexGuard::mutex(claim)) > 1;
         if self.claim.as_ref().is_some_and(is_awaited) {
             return Ok(());
         }
-        fs::remove_file(self.path.with_extension("ranges"))?;
-        fs::remove_file(&self.path)
+        self.state().done = true;
+        self.storage.remove_files()
     }
 
     /// The first `length` bytes in chunks of at most 256 KiB.
@@ -456,137 +301,18 @@ impl Spool {
 
     fn read_chunk(&self, at: u64, length: u64) -> io::Result<Bytes> {
         let mut buffer = vec![0; usize::try_from(length).map_err(io::Error::other)?];
-        self.file.read_exact_at(&mut buffer, at)?;
+        self.storage.read_exact_at(&mut buffer, at)?;
         Ok(buffer.into())
     }
 }
 
-/// Reads a journal: what it says that also lies within the file. A torn last record is cut off.
-fn read_back(journal: &mut File, file_length: u64) -> io::Result<(RangeSet<u64>, Option<u64>)> {
-    let mut records = Vec::new();
-    journal.read_to_end(&mut records)?;
-    let (records, torn) = records.as_chunks::<16>();
-    if !torn.is_empty() {
-        journal.set_len(16 * records.len() as u64)?;
-    }
-    let mut arrived = RangeSet::new();
-    let mut length = None;
-    for record in records {
-        let first = u64::from_le_bytes(record[..8].try_into().expect("8 bytes"));
-        let second = u64::from_le_bytes(record[8..].try_into().expect("8 bytes"));
-        if first == LENGTH_MARK {
-            length = Some(second);
-        } else if first < second && second <= file_length {
-            arrived.insert(first..second);
+impl Drop for Spool {
+    /// What was to stay in memory is given to the next who asks for it, by way of the disk.
+    fn drop(&mut self) {
+        let state = self.state.get_mut().unwrap_or_else(PoisonError::into_inner);
+        let wanted = !state.done && !state.arrived.is_empty() && self.storage.is_in_memory();
+        if wanted && let Err(error) = self.storage.move_to_disk(&state.arrived, state.length) {
+            tracing::debug!(%error, "what a spool had in memory could not be kept");
         }
-    }
-    Ok((arrived, length))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::digest::Algorithm;
-
-    fn folder() -> (tempfile::TempDir, SpoolFolder) {
-        let dir = tempfile::tempdir().unwrap();
-        let folder = SpoolFolder::open(&dir.path().join("spool"), 1 << 30).unwrap();
-        (dir, folder)
-    }
-
-    fn gaps(spool: &Spool) -> Vec<Range<u64>> {
-        let mut expected = RangeSet::new();
-        std::iter::from_fn(|| {
-            let gap = spool.first_gap(&expected)?;
-            expected.insert(gap.clone());
-            Some(gap)
-        })
-        .collect()
-    }
-
-    fn digest() -> Digest {
-        Digest::of(Algorithm::Sha256, b"any")
-    }
-
-    #[test]
-    fn the_frontier_is_the_contiguous_prefix() {
-        let (_dir, folder) = folder();
-        let spool = folder.spool(&digest()).unwrap();
-        spool.set_length(10).unwrap();
-        spool.write_at(5, &[Bytes::from_static(b"56")]).unwrap();
-        assert_eq!(
-            spool.seen(),
-            Seen {
-                frontier: 0,
-                length: Some(10),
-                generation: 0
-            }
-        );
-        spool
-            .write_at(0, &[Bytes::from_static(b"012"), Bytes::from_static(b"34")])
-            .unwrap();
-        assert_eq!(spool.seen().frontier, 7);
-        assert_eq!(gaps(&spool), vec![7..10]);
-        assert_eq!(spool.arrived_bytes(), 7);
-    }
-
-    #[test]
-    fn bytes_are_counted_before_they_are_seen() {
-        let (_dir, folder) = folder();
-        let spool = folder.spool(&digest()).unwrap();
-        spool.set_length(4).unwrap();
-        let mut counted = None;
-        let count = |fresh| counted = Some((fresh, spool.is_whole()));
-        let pieces = [Bytes::from_static(b"0123")];
-        spool.write_as(spool.admit(), 0, &pieces, count).unwrap();
-        assert_eq!(counted, Some((4, false)));
-        assert!(spool.is_whole());
-    }
-
-    #[test]
-    fn a_new_process_finds_what_arrived() {
-        let (_dir, folder) = folder();
-        let spool = folder.spool(&digest()).unwrap();
-        spool.set_length(8).unwrap();
-        spool.write_at(2, &[Bytes::from_static(b"234")]).unwrap();
-        drop(spool);
-        let spool = folder.spool(&digest()).unwrap();
-        assert_eq!(spool.seen().length, Some(8));
-        assert_eq!(gaps(&spool), vec![0..2, 5..8]);
-    }
-
-    #[test]
-    fn a_torn_or_lying_journal_loses_only_its_own_ranges() {
-        let (dir, folder) = folder();
-        let spool = folder.spool(&digest()).unwrap();
-        spool.write_at(0, &[Bytes::from_static(b"0123")]).unwrap();
-        drop(spool);
-        let name = format!("sha256-{}.ranges", digest().hex());
-        let mut journal = OpenOptions::new()
-            .append(true)
-            .open(dir.path().join("spool").join(name))
-            .unwrap();
-        journal.write_all(&4u64.to_le_bytes()).unwrap();
-        journal.write_all(&900u64.to_le_bytes()).unwrap();
-        journal.write_all(&[7; 5]).unwrap();
-        let spool = folder.spool(&digest()).unwrap();
-        assert_eq!(spool.arrived_bytes(), 4);
-    }
-
-    #[test]
-    fn another_length_is_another_content() {
-        let (_dir, folder) = folder();
-        let spool = folder.spool(&digest()).unwrap();
-        spool.set_length(4).unwrap();
-        spool.write_at(0, &[Bytes::from_static(b"0123")]).unwrap();
-        spool.set_length(9).unwrap();
-        assert_eq!(gaps(&spool), vec![0..9]);
-    }
-
-    #[test]
-    fn one_process_at_a_time() {
-        let (_dir, folder) = folder();
-        let again = SpoolFolder::open(folder.path(), 1 << 30);
-        assert!(matches!(again, Err(SpoolFolderError::Busy { .. })));
     }
 }

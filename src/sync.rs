@@ -611,21 +611,28 @@ pub(crate) fn failed_line(key: Key, why: String) -> Line {
     }
 }
 
+/// Why an asset failed at each target. What fails for all of them is told once: the targets have no part in it.
+fn failures(mirror: &Mirror, places: &[Ended]) -> Vec<String> {
+    if let Some(Ended::Failed(why)) = places.first()
+        && places.iter().all(|place| *place == places[0])
+    {
+        return vec![why.clone()];
+    }
+    let at_target = |(target, ended): (&Arc<dyn Store>, &Ended)| match ended {
+        Ended::Failed(why) => Some(format!("{}: {why}", target.place())),
+        _ => None,
+    };
+    mirror
+        .targets
+        .iter()
+        .zip(places)
+        .filter_map(at_target)
+        .collect()
+}
+
 /// An outcome as the report has it.
 fn line(mirror: &Mirror, outcome: Outcome) -> Line {
-    let failed =
-        mirror
-            .targets
-            .iter()
-            .zip(&outcome.places)
-            .filter_map(|(target, ended)| match ended {
-                Ended::Failed(why) if mirror.targets.len() > 1 => {
-                    Some(format!("{}: {why}", target.place()))
-                }
-                Ended::Failed(why) => Some(why.clone()),
-                _ => None,
-            });
-    let failed: Vec<String> = failed.collect();
+    let failed = failures(mirror, &outcome.places);
     let any = |wanted: &Ended| outcome.places.contains(wanted);
     let kind = if !failed.is_empty() {
         Kind::Failed

@@ -167,7 +167,7 @@ pub async fn follow(
 }
 
 fn hash_range(spool: &Spool, mut hasher: Hasher, from: u64, until: u64) -> io::Result<Hasher> {
-    let mut buffer = vec![0; 256 * 1024];
+    let mut buffer = vec![0; 64 * 1024];
     let mut at = from;
     while at < until {
         let want = buffer

@@ -108,7 +108,7 @@ async fn spools(config: &Config, observer: &dyn Observer) -> anyhow::Result<Spoo
     loop {
         match SpoolFolder::open(&path, config.spool.limit.bytes()) {
             Err(SpoolFolderError::Busy { .. }) => {}
-            opened => return Ok(opened?),
+            opened => return Ok(opened?.with_memory(config.fetch.memory.bytes())),
         }
         if !told {
             let what = format!(

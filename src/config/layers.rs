@@ -22,7 +22,7 @@ enum Form {
 
 /// Every setting that an environment variable can give: all but those of `origins`, which need more structure than a
 /// variable has.
-const SETTINGS: [(&str, Form); 40] = [
+const SETTINGS: [(&str, Form); 41] = [
     ("to", Form::List),
     ("kubernetes", Form::List),
     ("kops", Form::Text),
@@ -47,6 +47,7 @@ const SETTINGS: [(&str, Form); 40] = [
     ("spool.limit", Form::Text),
     ("fetch.connections", Form::Number),
     ("fetch.files", Form::Number),
+    ("fetch.memory", Form::Text),
     ("fetch.limit", Form::Text),
     ("fetch.night", Form::Text),
     ("fetch.night_limit", Form::Text),

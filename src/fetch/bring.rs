@@ -263,10 +263,13 @@ impl Fetch<'_> {
         Ok(())
     }
 
-    /// Whether the spool's limit has room for this content, which is taken if so.
+    /// Whether there is room for this content, which is taken if so: in memory, or within the spool's limit.
     fn has_room(&self, shared: &Shared, length: u64) -> Result<bool, FetchError> {
         if length > SINGLE_PART_MAX_BYTES {
             return Err(FetchError::TooLarge { length });
+        }
+        if self.spool.takes_memory(length) {
+            return Ok(true);
         }
         let needed_bytes = length.saturating_sub(self.spool.arrived_bytes());
         let available_bytes = self

@@ -76,17 +76,21 @@ impl Answer {
 
     /// What has come of the body: waits for the first piece, then takes what is there already, up to about `bytes_max`.
     /// None at the proper end.
+    ///
+    /// The pieces are copies: each piece of a body keeps all of the buffer that it was read into, some 400 KiB however little of
+    /// that it is, and the connection would read on into another one.
     pub async fn pieces(&mut self, bytes_max: usize) -> Result<Option<Vec<Bytes>>, OriginError> {
         let Some(first) = self.piece().await? else {
             return Ok(None);
         };
         let mut bytes = first.len();
-        let mut pieces = vec![first];
+        let mut pieces = vec![Bytes::copy_from_slice(&first)];
+        drop(first);
         while bytes < bytes_max {
             match self.piece().now_or_never() {
                 Some(Ok(Some(piece))) => {
                     bytes += piece.len();
-                    pieces.push(piece);
+                    pieces.push(Bytes::copy_from_slice(&piece));
                 }
                 met => {
                     self.met = met;

@@ -19,7 +19,7 @@ use crate::spool::{Reservation, Spool};
 use crate::store::Store;
 use crate::verify::{self, Mismatch, Verified};
 
-/// Wrong bytes from an only source are fetched anew this often: once for a fault on the way, once more to be sure.
+/// Wrong bytes are fetched anew this often: once for a fault on the way, once more to be sure.
 const CORRUPT_ATTEMPTS: usize = 3;
 
 /// The sources of one attempt. At first all of them bring parts of the file together. Where what they brought was wrong, nobody
@@ -32,8 +32,16 @@ fn sources_of_attempt(sources: &[Source], attempt: usize) -> &[Source] {
     &sources[at..=at]
 }
 
-fn attempts(sources: &[Source]) -> usize {
-    CORRUPT_ATTEMPTS.max(sources.len() + 1)
+/// Whether to give up after so many attempts. Where an only source brings what it brought before, that is what it has, and no
+/// fault on the way.
+fn is_enough(
+    sources: &[Source],
+    attempt: usize,
+    before: Option<&Mismatch>,
+    now: &Mismatch,
+) -> bool {
+    let same_again = sources.len() == 1 && before == Some(now);
+    same_again || attempt == CORRUPT_ATTEMPTS.max(sources.len() + 1)
 }
 
 /// Verified content and what holds it.
@@ -109,7 +117,11 @@ impl Mirror {
         let Ok(Some(mut content)) = holder.open(&item.wanted.asset.key).await else {
             return Ok(None);
         };
-        let reservation = self.spools.reserve(content.length).await;
+        let reservation = if spool.takes_memory(content.length) {
+            None
+        } else {
+            Some(self.spools.reserve(content.length).await)
+        };
         spool
             .set_length(content.length)
             .map_err(|error| self.spool_error(error))?;
@@ -131,7 +143,7 @@ impl Mirror {
             return Ok(Some(Obtained::spooled(
                 content,
                 spool,
-                Some(reservation),
+                reservation,
                 Vec::new(),
             )));
         }
@@ -151,6 +163,7 @@ impl Mirror {
         let urls = std::iter::once(&asset.canonical).chain(&asset.alternates);
         let sources: Vec<Source> = urls.flat_map(|url| self.origins.sources(url)).collect();
         let mut attempt = 1;
+        let mut before = None;
         loop {
             let fetched = self.fetch_once(
                 item,
@@ -165,7 +178,7 @@ impl Mirror {
             };
             tally.discarded(spool.arrived_bytes());
             spool.discard().map_err(|error| self.spool_error(error))?;
-            if attempt == attempts(&sources) {
+            if is_enough(&sources, attempt, before.as_ref(), &mismatch) {
                 let sources = sources.iter().map(ToString::to_string).collect();
                 return Err(TransferError::Corrupt {
                     attempts: attempt,
@@ -180,6 +193,7 @@ impl Mirror {
                 pause: self.policy.pause_min,
             });
             tokio::time::sleep(self.policy.pause_min).await;
+            before = Some(mismatch);
             attempt += 1;
         }
     }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use kops_mirror::asset::Asset;
 use kops_mirror::audit::{self, Audit, Finding};
-use kops_mirror::loopback::origin::File;
+use kops_mirror::loopback::origin::{Fault, File, When};
 use kops_mirror::loopback::s3::{Imitation, Options};
 use kops_mirror::report::{Exit, Kind, Report};
 use kops_mirror::store::Store;
@@ -370,6 +370,24 @@ async fn a_target_that_fails_does_not_hold_up_the_other() {
     assert_eq!(good.commits_of("file"), 1);
     assert_eq!(good.commits_of(MARKER), 1, "the good target is complete");
     assert_eq!(bad.commits_of(MARKER), 0);
+}
+
+#[tokio::test]
+async fn what_fails_for_every_target_is_told_once() {
+    let world = World::new().await;
+    let targets = [world.folder("one"), world.folder("two")];
+    let asset = world.asset("file", File::generated(1, LENGTH));
+    world
+        .origin
+        .order("/file", When::Always, Fault::status(404));
+    let report = world.sync(&targets, &[asset]).await;
+    let failed = lines(&report, Kind::Failed);
+    assert_eq!(failed.len(), 1, "{failed:?}");
+    assert_eq!(failed[0].matches("404").count(), 1, "{failed:?}");
+    assert!(
+        !failed[0].contains("/one"),
+        "no target is to blame: {failed:?}"
+    );
 }
 
 #[tokio::test]

@@ -65,6 +65,8 @@ struct Scenario {
     crashes: Vec<Duration>,
     connections: usize,
     in_flight: usize,
+    /// For small files: none, for some of them, for all.
+    memory_bytes: u64,
 }
 
 fn holdings() -> impl Strategy<Value = Holding> {
@@ -171,14 +173,16 @@ fn scenarios() -> impl Strategy<Value = Scenario> {
         vec((0..150_u64).prop_map(Duration::from_millis), 0..3),
         1..6_usize,
         1..5_usize,
+        select(vec![0, 2 << 20, 64 << 20]),
     )
         .prop_map(
-            |(fates, troubles, crashes, connections, in_flight)| Scenario {
+            |(fates, troubles, crashes, connections, in_flight, memory_bytes)| Scenario {
                 fates,
                 troubles,
                 crashes,
                 connections,
                 in_flight,
+                memory_bytes,
             },
         )
 }
@@ -242,6 +246,7 @@ impl Stage {
         world.settings.connections = scenario.connections;
         world.settings.stall_window = Duration::from_millis(120);
         world.in_flight = scenario.in_flight;
+        world.memory_bytes = scenario.memory_bytes;
         // Each asset meets at most two faults and two troubles: this outlasts them.
         world.policy.attempts = 6;
         world.policy.pause_max = Duration::from_millis(10);

@@ -4,6 +4,7 @@ use kops_mirror::loopback::origin::{Expiry, Fault, File, When};
 
 use crate::support::list::{Desk, told};
 use crate::support::proxy::Proxy;
+use crate::support::tls::TlsFront;
 
 const MIB: u64 = 1 << 20;
 
@@ -39,6 +40,34 @@ async fn a_hosts_own_proxy_is_for_that_host_alone() {
         let asked = proxy.asked();
         assert!(!asked.is_empty());
         assert!(asked.iter().all(|host| host == "far.test:80"), "{asked:?}");
+    }
+}
+
+#[tokio::test]
+async fn an_https_origin_is_reached_through_a_tunnel_and_its_certificate_is_checked_there() {
+    for (named, code) in [("far.test", 0), ("another.test", 1)] {
+        let mut desk = Desk::new();
+        desk.publish("https://far.test/bin/far", File::generated(1, 3 * MIB));
+        let far = desk.origin.file("/far.test/bin/far").unwrap();
+        desk.origin.publish("/bin/far", far);
+        let tls = TlsFront::start(desk.origin.address(), &[named]).await;
+        let proxy = Proxy::http(tls.address).await;
+        let retries = "[retry]\nattempts = 1\n";
+        let config = format!(
+            "{retries}[origins.\"far.test\"]\nproxy = \"http://{}\"\n",
+            proxy.address
+        );
+        desk.write("mirror.toml", &config);
+        desk.write("roots.pem", &tls.certificate_pem);
+        desk.set("SSL_CERT_FILE", "roots.pem");
+        let output = desk.run("sync", &["--config", "mirror.toml"]).await;
+        let said = told(&output);
+        assert_eq!(output.status.code(), Some(code), "{said}");
+        let asked = proxy.asked();
+        assert!(!asked.is_empty());
+        assert!(asked.iter().all(|host| host == "far.test:443"), "{asked:?}");
+        assert_eq!(desk.read("mirror/bin/far").is_some(), code == 0);
+        assert_eq!(said.contains("certificate"), code == 1, "{said}");
     }
 }
 

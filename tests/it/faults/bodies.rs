@@ -36,7 +36,7 @@ async fn a_body_that_is_always_longer_than_the_file_is_given_up() {
     trial.order(When::Always, Fault::IgnoreRange);
     trial.order(When::Always, Fault::Longer(1000));
     trial
-        .gives_up(&["wrong content came 3 times", VICTIM, "vouched for"])
+        .gives_up(&["wrong content came 2 times", VICTIM, "vouched for"])
         .await;
     trial.recovers().await;
 }
@@ -58,7 +58,7 @@ async fn content_that_is_always_wrong_is_refused() {
     trial.order(When::Always, Fault::Corrupt(4_321_000));
     trial
         .gives_up(&[
-            "wrong content came 3 times",
+            "wrong content came 2 times",
             "http://127.0.0.1",
             VICTIM,
             "sha256:",
@@ -69,7 +69,24 @@ async fn content_that_is_always_wrong_is_refused() {
     let left = std::fs::read_dir(trial.world.spool()).unwrap();
     let bytes: u64 = left.map(|f| f.unwrap().metadata().unwrap().len()).sum();
     assert_eq!(bytes, 0, "wrong bytes are not kept");
+    let sent = trial.world.origin.log().bytes_sent(&format!("/{VICTIM}"));
+    assert_eq!(sent, 2 * LENGTH, "the same again is asked for no more");
     trial.recovers().await;
+}
+
+#[tokio::test]
+async fn content_that_is_wrong_in_another_way_each_time_is_tried_once_more() {
+    for (faults, saved) in [(3, false), (2, true)] {
+        let trial = Trial::new().await;
+        for nth in 1..=faults {
+            trial.order(When::Nth(nth), Fault::Corrupt(1000 * nth));
+        }
+        if saved {
+            trial.survives().await;
+        } else {
+            trial.gives_up(&["wrong content came 3 times"]).await;
+        }
+    }
 }
 
 #[tokio::test]
@@ -238,4 +255,46 @@ async fn an_md5_in_a_header_that_contradicts_the_vouchers_is_warned_of() {
     trial.world.origin.publish(format!("/{VICTIM}"), honest);
     trial.survives().await;
     assert_eq!(trial.warnings(), [""; 0]);
+}
+
+/// How many files a run has in its spool's folder besides the lock.
+fn spooled_files(trial: &Trial) -> usize {
+    std::fs::read_dir(trial.world.spool()).map_or(0, Iterator::count) - 1
+}
+
+#[tokio::test]
+async fn a_small_file_resumes_in_memory_and_touches_no_disk() {
+    for (memory_bytes, files) in [(64 << 20, 0), (1 << 20, 2)] {
+        let mut trial = Trial::of_length(3_000_000).await;
+        trial.world.memory_bytes = memory_bytes;
+        let end = End::Reset;
+        let after = 300_000;
+        trial.order(When::Times(5), Fault::Cut { after, end });
+        trial.order(When::Nth(6), Fault::Rate(1_000_000));
+        let mut most = 0;
+        let looking = async {
+            loop {
+                if trial.world.spool().join("lock").exists() {
+                    most = most.max(spooled_files(&trial));
+                }
+                tokio::time::sleep(std::time::Duration::from_millis(2)).await;
+            }
+        };
+        let report = tokio::select! {
+            report = trial.survives() => report,
+            never = looking => never,
+        };
+        assert_eq!(report.bytes_refetched, 0);
+        assert_eq!(most, files, "with {memory_bytes} bytes of memory");
+        assert_eq!(spooled_files(&trial), 0, "nothing is left");
+    }
+}
+
+#[tokio::test]
+async fn wrong_content_in_memory_is_refused_and_not_kept() {
+    let trial = Trial::of_length(3_000_000).await;
+    trial.order(When::Always, Fault::Corrupt(2_321_000));
+    trial.gives_up(&["wrong content", "not published"]).await;
+    assert_eq!(spooled_files(&trial), 0);
+    trial.recovers().await;
 }

@@ -60,6 +60,18 @@ fn piece(content: &Bytes, from: u64, length: u64, wrong: Option<u64>) -> Vec<Byt
     vec![bytes.into(), rest.into()]
 }
 
+/// A folder whose spools are in memory, or on the disk.
+fn open(dir: &tempfile::TempDir, memory: bool) -> SpoolFolder {
+    let folder = SpoolFolder::open(dir.path(), 1 << 30).unwrap();
+    folder.with_memory(if memory { 4 << 20 } else { 0 })
+}
+
+/// Tells a length as a fetch does: what is small stays in memory where there is some.
+fn set_length(spool: &Spool, length: u64) {
+    spool.takes_memory(length);
+    spool.set_length(length).unwrap();
+}
+
 /// Takes the steps until the spool is whole, and completes it with right bytes if it never is.
 fn arrive(folder: &SpoolFolder, name: &Digest, content: &Bytes, steps: &[Step]) -> Arc<Spool> {
     let mut spool = Arc::new(folder.spool(name).unwrap());
@@ -83,23 +95,26 @@ fn arrive(folder: &SpoolFolder, name: &Digest, content: &Bytes, steps: &[Step]) 
                 );
             }
             Step::Discard => spool.discard().unwrap(),
-            Step::Length(length) => spool.set_length(*length).unwrap(),
-            Step::Restart => spool = Arc::new(folder.spool(name).unwrap()),
+            Step::Length(length) => set_length(&spool, *length),
+            Step::Restart => {
+                drop(spool);
+                spool = Arc::new(folder.spool(name).unwrap());
+            }
         }
         if spool.is_whole() {
             return spool;
         }
     }
-    spool.set_length(content.len() as u64).unwrap();
+    set_length(&spool, content.len() as u64);
     spool
         .write_at(0, &piece(content, 0, content.len() as u64, None))
         .unwrap();
     spool
 }
 
-async fn check(content: Bytes, steps: &[Step]) {
+async fn check(content: Bytes, memory: bool, steps: &[Step]) {
     let dir = tempfile::tempdir().unwrap();
-    let folder = SpoolFolder::open(dir.path(), 1 << 30).unwrap();
+    let folder = open(&dir, memory);
     let digests = Digests::of(&content, &[Algorithm::Sha1]);
     let spool = arrive(&folder, &digests.sha256, &content, steps);
     let spooled: Vec<u8> = {
@@ -127,10 +142,11 @@ fn what_comes_out_of_verification_is_right_however_it_came_in() {
     };
     let cases = (1..60_000_u64, 0..9_u64)
         .prop_flat_map(|(length, seed)| (Just(length), Just(seed), vec(steps(length), 0..14)));
+    let cases = (cases, any::<bool>());
     TestRunner::new(config)
-        .run(&cases, |(length, seed, steps)| {
+        .run(&cases, |((length, seed, steps), memory)| {
             let content = Content::generated(seed, length).read(0..length);
-            runtime.block_on(check(content, &steps));
+            runtime.block_on(check(content, memory, &steps));
             Ok(())
         })
         .unwrap();
@@ -146,18 +162,19 @@ fn hashing_beside_arrival_comes_to_the_same_verdict() {
         ..Config::default()
     };
     let cases = (1..200_000_u64).prop_flat_map(|length| (Just(length), vec(steps(length), 0..14)));
+    let cases = (cases, any::<bool>());
     TestRunner::new(config)
-        .run(&cases, |(length, steps)| {
+        .run(&cases, |((length, steps), memory)| {
             let content = Content::generated(3, length).read(0..length);
-            runtime.block_on(beside(content, steps));
+            runtime.block_on(beside(content, memory, steps));
             Ok(())
         })
         .unwrap();
 }
 
-async fn beside(content: Bytes, steps: Vec<Step>) {
+async fn beside(content: Bytes, memory: bool, steps: Vec<Step>) {
     let dir = tempfile::tempdir().unwrap();
-    let folder = SpoolFolder::open(dir.path(), 1 << 30).unwrap();
+    let folder = open(&dir, memory);
     let sha256 = Digest::of(Algorithm::Sha256, &content);
     let spool = Arc::new(folder.spool(&sha256).unwrap());
     let writer = Arc::clone(&spool);
@@ -174,7 +191,7 @@ async fn beside(content: Bytes, steps: Vec<Step>) {
                     writer.write_at(from, &pieces).unwrap();
                 }
                 Step::Discard => writer.discard().unwrap(),
-                Step::Length(length) => writer.set_length(length).unwrap(),
+                Step::Length(length) => set_length(&writer, length),
                 Step::Straggle { .. } | Step::Restart => {}
             }
             if writer.is_whole() {
@@ -182,7 +199,7 @@ async fn beside(content: Bytes, steps: Vec<Step>) {
             }
         }
         let whole = piece(&bytes, 0, bytes.len() as u64, None);
-        writer.set_length(bytes.len() as u64).unwrap();
+        set_length(&writer, bytes.len() as u64);
         writer.write_at(0, &whole).unwrap();
     });
     let expected = [sha256];

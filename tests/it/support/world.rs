@@ -51,6 +51,8 @@ pub(crate) struct World {
     pub(crate) in_flight: usize,
     /// Bytes a second of all fetching together.
     pub(crate) rate: Option<u64>,
+    /// For small files.
+    pub(crate) memory_bytes: u64,
 }
 
 impl World {
@@ -83,6 +85,7 @@ impl World {
             policy,
             in_flight: 4,
             rate: None,
+            memory_bytes: 32 << 20,
         }
     }
 
@@ -124,7 +127,9 @@ impl World {
             origins: Origins::new(self.settings.clone()).unwrap(),
             limits: Limits::new(self.settings.connections, self.rate).remembering(&self.spool()),
             targets,
-            spools: SpoolFolder::open(&self.spool(), 1 << 30).unwrap(),
+            spools: SpoolFolder::open(&self.spool(), 1 << 30)
+                .unwrap()
+                .with_memory(self.memory_bytes),
             policy: self.policy,
             observer: Arc::clone(&self.heard) as Arc<dyn Observer>,
             in_flight: self.in_flight,
