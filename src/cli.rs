@@ -316,7 +316,7 @@ pub struct PublishArgs {
     /// A canned ACL for each object, public-read say; new buckets refuse it, see kops-mirror bucket-policy
     #[arg(long, value_name = "ACL")]
     pub acl: Option<Acl>,
-    /// How objects get there: single-part or auto [default: auto]
+    /// How objects get there: single-part, staged (in parts, then copied) or auto [default: auto]
     #[arg(long, value_name = "WAY")]
     pub publish: Option<Publish>,
 }

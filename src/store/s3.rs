@@ -10,6 +10,8 @@ mod errors;
 mod listing;
 mod prepare;
 mod put;
+mod staging;
+mod traffic;
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -26,6 +28,10 @@ use url::Url;
 use self::conditions::Conditions;
 use self::errors::{Refusal, Site};
 use self::listing::{encoded, length};
+use self::staging::Stage;
+pub use self::staging::Way;
+use self::traffic::Traffic;
+use super::staging::Staging;
 use super::{
     Attributes, Condition, Content, ETag, Listing, Object, SINGLE_PART_MAX_BYTES, Stat, Store,
     StoreError, StoreErrorKind,
@@ -53,6 +59,9 @@ pub struct S3Options {
     pub keys: Option<Keys>,
     /// A canned ACL for every object: `public-read`.
     pub acl: Option<String>,
+    pub way: Way,
+    /// Bodies of a MiB and more on their way at a time.
+    pub connections: usize,
     /// A put whose body is not taken for this long is cut.
     pub stall_timeout: Duration,
     /// A put that is sent whole may wait this long for its answer.
@@ -70,6 +79,8 @@ impl S3Options {
             profile: None,
             keys: None,
             acl: None,
+            way: Way::Auto,
+            connections: 64,
             // Full socket buffers (up to 4 MiB) are emptied in bursts: at 20 KiB/s one is a minute apart from the next.
             stall_timeout: Duration::from_mins(1),
             // The same buffers are still to be sent when the body is taken whole.
@@ -129,6 +140,8 @@ pub struct S3Store {
     stall_timeout: Duration,
     answer_timeout: Duration,
     conditions: Conditions,
+    traffic: Traffic,
+    stage: Stage,
 }
 
 impl fmt::Debug for S3Store {
@@ -162,6 +175,8 @@ impl S3Store {
             stall_timeout: options.stall_timeout,
             answer_timeout: options.answer_timeout,
             conditions: Conditions::default(),
+            traffic: Traffic::new(options.connections),
+            stage: Stage::new(options.way, options.connections),
         })
     }
 
@@ -389,6 +404,14 @@ impl Store for S3Store {
     ) -> Result<ETag, StoreError> {
         self.check_unchanged(key, etag).await?;
         self.copy_onto_itself(key, etag, attributes).await
+    }
+
+    fn is_slow(&self) -> bool {
+        self.traffic.is_slow()
+    }
+
+    fn staging(&self) -> Option<&dyn Staging> {
+        Some(self)
     }
 
     async fn delete(&self, key: &Key) -> Result<(), StoreError> {

@@ -22,6 +22,7 @@ mod resume;
 mod s3_store;
 mod serve;
 mod slow_links;
+mod staged;
 mod store_contract;
 mod support;
 mod tidy;
