@@ -25,6 +25,7 @@ use crate::digest::{Algorithm, Digest};
 use crate::layout::Layout;
 use crate::limits::Night;
 use crate::retry;
+use crate::store::s3::Congestion;
 
 pub use layers::{Environment, Layer, variable};
 pub use origins::{BadOrigin, Host, Origin, Proxy, source};
@@ -162,6 +163,8 @@ pub struct S3Settings {
     pub path_style: Option<bool>,
     pub acl: Option<Acl>,
     pub create_bucket: bool,
+    #[serde(deserialize_with = "units::parsed")]
+    pub congestion: Congestion,
 }
 
 /// A setting that can't be taken.

@@ -46,6 +46,7 @@ fn s3_options(config: &Config, bucket: &str, prefix: &str) -> S3Options {
             Publish::Staged => Way::Staged,
         },
         connections: config.fetch.connections.get(),
+        congestion: s3.congestion.clone(),
         ..S3Options::new(bucket, prefix)
     }
 }

@@ -6,6 +6,8 @@
 mod body;
 mod client;
 mod conditions;
+mod congestion;
+mod connector;
 mod errors;
 mod listing;
 mod prepare;
@@ -26,6 +28,7 @@ use tokio::time::timeout;
 use url::Url;
 
 use self::conditions::Conditions;
+pub use self::congestion::Congestion;
 use self::errors::{Refusal, Site};
 use self::listing::{encoded, length};
 use self::staging::Stage;
@@ -60,6 +63,7 @@ pub struct S3Options {
     /// A canned ACL for every object: `public-read`.
     pub acl: Option<String>,
     pub way: Way,
+    pub congestion: Congestion,
     /// Bodies of a MiB and more on their way at a time.
     pub connections: usize,
     /// A put whose body is not taken for this long is cut.
@@ -80,6 +84,7 @@ impl S3Options {
             keys: None,
             acl: None,
             way: Way::Auto,
+            congestion: Congestion::Auto,
             connections: 64,
             // Full socket buffers (up to 4 MiB) are emptied in bursts: at 20 KiB/s one is a minute apart from the next.
             stall_timeout: Duration::from_mins(1),
@@ -159,6 +164,11 @@ impl S3Store {
     pub async fn connect(options: S3Options) -> Result<Self, StoreError> {
         check_endpoint(options.endpoint.as_ref())?;
         let clients = client::connect(&options).await?;
+        let way = match options.way {
+            // One connection carries much then, loss or not.
+            Way::Auto if clients.rides_out_loss => Way::SinglePart,
+            way => way,
+        };
         let prefix = options.prefix.trim_matches('/');
         let place = format!("s3://{}/{prefix}", options.bucket);
         Ok(Self {
@@ -176,7 +186,7 @@ impl S3Store {
             answer_timeout: options.answer_timeout,
             conditions: Conditions::default(),
             traffic: Traffic::new(options.connections),
-            stage: Stage::new(options.way, options.connections),
+            stage: Stage::new(way, options.connections),
         })
     }
 

@@ -110,6 +110,7 @@ fn mistakes_in_the_command_are_refused_by_name() {
         &["sync", "--publish", "multipart"],
         &["--publish", "staged"],
     );
+    check_refused(&["sync", "--congestion", "b b r"], &["--congestion", "bbr"]);
     check_refused(&["sync", "--endpoint", "127.0.0.1:9000"], &["--endpoint"]);
     check_refused(&["plan", "-v", "-q"], &["--verbose", "--quiet"]);
 }

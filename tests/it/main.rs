@@ -9,6 +9,7 @@
 
 mod audit;
 mod cli;
+mod connections;
 mod cut_through;
 mod demo;
 mod faults;
