@@ -16,6 +16,7 @@ use crate::config::{
 };
 use crate::layout::Layout;
 use crate::limits::Night;
+use crate::store::s3::Congestion;
 use crate::terminal::Showing;
 
 const MIRRORED: &str = "What is mirrored";
@@ -316,9 +317,12 @@ pub struct PublishArgs {
     /// A canned ACL for each object, public-read say; new buckets refuse it, see kops-mirror bucket-policy
     #[arg(long, value_name = "ACL")]
     pub acl: Option<Acl>,
-    /// How objects get there: single-part or auto [default: auto]
+    /// How objects get there: single-part, staged (in parts, then copied) or auto [default: auto]
     #[arg(long, value_name = "WAY")]
     pub publish: Option<Publish>,
+    /// TCP congestion control towards the bucket: auto (bbr where it may be chosen), system, or bbr, cubic, … [default: auto]
+    #[arg(long, value_name = "NAME")]
+    pub congestion: Option<Congestion>,
 }
 
 /// How the upstreams are reached.
@@ -458,6 +462,8 @@ impl PublishArgs {
     fn say(&self, layer: &mut Layer) {
         layer.set_some("s3.create_bucket", self.create_bucket.then_some(true));
         layer.set_some("s3.acl", self.acl.map(Acl::name));
+        let congestion = self.congestion.as_ref().map(ToString::to_string);
+        layer.set_some("s3.congestion", congestion);
         layer.set_some("publish", self.publish.map(Publish::name));
     }
 }
@@ -535,7 +541,7 @@ mod tests {
              --include **/kubelet --include a/* --exclude **/*.xz --layout offline --catalogue c.toml \
              --to s3://mirror/x --to ./m --endpoint http://127.0.0.1:9000 --path-style=false \
              --region cn-north-1 --profile china --create-bucket --acl public-read \
-             --publish single-part --connections 7 --limit 20mbit --limit dl.k8s.io=10mbit --night-limit 80mbit --spool /spool \
+             --publish single-part --congestion reno --connections 7 --limit 20mbit --limit dl.k8s.io=10mbit --night-limit 80mbit --spool /spool \
              --night 01:00-07:00_Asia/Shanghai --origin dl.k8s.io=http://127.0.0.1:1/a --origin dl.k8s.io=http://127.0.0.1:2",
         );
         assert_eq!(config.kubernetes, ["v1.34.8", "stable"]);
@@ -563,6 +569,7 @@ mod tests {
         assert_eq!(config.s3.profile.as_deref(), Some("china"));
         assert_eq!(config.s3.acl, Some(Acl::PublicRead));
         assert_eq!(config.publish, Publish::SinglePart);
+        assert_eq!(config.s3.congestion.to_string(), "reno");
         assert_eq!(config.fetch.connections.get(), 7);
         assert_eq!(config.fetch.limit.unwrap().bytes_per_second(), 2_500_000);
         let host = &config.origins[&"dl.k8s.io".parse().unwrap()];

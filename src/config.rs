@@ -25,6 +25,7 @@ use crate::digest::{Algorithm, Digest};
 use crate::layout::Layout;
 use crate::limits::Night;
 use crate::retry;
+use crate::store::s3::Congestion;
 
 pub use layers::{Environment, Layer, variable};
 pub use origins::{BadOrigin, Host, Origin, Proxy, source};
@@ -87,10 +88,12 @@ pub struct Config {
 /// How objects get to a bucket.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Publish {
-    /// Whatever suits the link; today that is one PUT.
+    /// Whatever suits the link.
     Auto,
-    /// One PUT, once the file is whole and verified.
+    /// One PUT, which ends once the file is whole and verified.
     SinglePart,
+    /// In parts out of sight, many at a time, then a copy within the bucket.
+    Staged,
 }
 
 /// Canned ACLs that a mirror has a use for; S3 has others that would let strangers write.
@@ -160,6 +163,8 @@ pub struct S3Settings {
     pub path_style: Option<bool>,
     pub acl: Option<Acl>,
     pub create_bucket: bool,
+    #[serde(deserialize_with = "units::parsed")]
+    pub congestion: Congestion,
 }
 
 /// A setting that can't be taken.
@@ -400,7 +405,8 @@ named!(
     Publish,
     "way to publish",
     Auto = "auto",
-    SinglePart = "single-part"
+    SinglePart = "single-part",
+    Staged = "staged"
 );
 named!(
     Acl,
@@ -424,9 +430,6 @@ impl FromStr for Publish {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        if text == "staged" {
-            return Err("'staged' publishing isn't there yet: use auto or single-part".to_owned());
-        }
         Self::of_name(text).ok_or_else(|| Self::unknown(text))
     }
 }
@@ -506,7 +509,7 @@ mod tests {
             ("[spool]\nlimit = 7\n", 2, "string"),
             ("[spool]\nlimit = \"7\"\n", 2, "unit"),
             ("\nto = [\"/a\", \"gs://b\"]\n", 2, "gs://b"),
-            ("publish = \"staged\"\n", 1, "isn't there yet"),
+            ("publish = \"multipart\"\n", 1, "single-part"),
             ("[origins.\"dl.k8s.io/x\"]\n", 1, "dl.k8s.io/x"),
             ("include = [\"a[\"]\n", 1, "a["),
             ("a = \n", 1, ""),
@@ -527,7 +530,7 @@ mod tests {
             ("KOPS_MIRROR_FETCH_CONNECTIONS", "0"),
             ("KOPS_MIRROR_SPOOL_LIMIT", "20"),
             ("KOPS_MIRROR_S3_PATH_STYLE", "maybe"),
-            ("KOPS_MIRROR_PUBLISH", "staged"),
+            ("KOPS_MIRROR_PUBLISH", "multipart"),
             ("KOPS_MIRROR_LAYOUT", "flat"),
         ] {
             let error = load(None, &[(name, value)]).unwrap_err().to_string();

@@ -4,10 +4,13 @@
 //! again. Whoever writes the same key at the same time writes the same verified content; a condition that fails is therefore
 //! looked into, not feared.
 
+mod staged;
+
 use std::collections::BTreeMap;
 
 use tokio::time::sleep;
 
+pub use self::staged::Batch;
 use crate::asset::{Asset, Key};
 use crate::digest::{Algorithm, Digests};
 use crate::events::{Event, Observer, told};
@@ -40,36 +43,17 @@ pub async fn object(
     key: &Key,
     content: &Verified,
     attributes: &Attributes,
-    mut condition: Condition,
+    condition: Condition,
     policy: Policy,
     observer: &dyn Observer,
 ) -> Result<(), StoreError> {
-    let wanted = ETag::from(content.digests().md5);
-    let mut attempts = Attempts::new(policy);
-    loop {
-        let Err(error) = store.put(key, content, attributes, &condition).await else {
-            return Ok(());
-        };
-        if error.kind == StoreErrorKind::ConditionFailed {
-            // Another run was here, or an earlier attempt of ours whose answer was lost.
-            let there = store.stat(key).await?.map(|stat| stat.object.etag);
-            if there.as_ref() == Some(&wanted) {
-                return Ok(());
-            }
-            condition = there.map_or(Condition::Absent, Condition::Unchanged);
-        }
-        let again =
-            error.class() == Class::Transient || error.kind == StoreErrorKind::ConditionFailed;
-        let Some(pause) = again.then(|| attempts.failed()).flatten() else {
-            return Err(error);
-        };
-        observer.event(&Event::Retrying {
-            key: key.clone(),
-            why: told(&error),
-            pause,
-        });
-        sleep(pause).await;
-    }
+    let patience = Patience {
+        key,
+        policy,
+        observer,
+    };
+    let put = |condition| async move { store.put(key, content, attributes, &condition).await };
+    patience.until_there(store, content, condition, put).await
 }
 
 /// Writes sidecars from what was verified, in the given order.
@@ -91,26 +75,88 @@ pub async fn sidecars(
             metadata: BTreeMap::new(),
         };
         let sidecar = key.sidecar(algorithm);
-        let mut attempts = Attempts::new(policy);
-        while let Err(error) = store
-            .put(&sidecar, &content, &attributes, &Condition::Any)
-            .await
-        {
-            let pause = (error.class() == Class::Transient)
-                .then(|| attempts.failed())
-                .flatten();
-            let Some(pause) = pause else {
-                return Err(error);
-            };
-            observer.event(&Event::Retrying {
-                key: sidecar.clone(),
-                why: told(&error),
-                pause,
-            });
-            sleep(pause).await;
-        }
+        let patience = Patience {
+            key: &sidecar,
+            policy,
+            observer,
+        };
+        let put = || store.put(&sidecar, &content, &attributes, &Condition::Any);
+        patience.with(put).await?;
     }
     Ok(())
+}
+
+/// How what is done for one key is tried again.
+#[derive(Debug, Clone, Copy)]
+struct Patience<'a> {
+    key: &'a Key,
+    policy: Policy,
+    observer: &'a dyn Observer,
+}
+
+impl Patience<'_> {
+    /// Tries until it succeeds, for as long as it is worth another attempt.
+    async fn with<T, F>(&self, mut attempt: impl FnMut() -> F) -> Result<T, StoreError>
+    where
+        F: Future<Output = Result<T, StoreError>>,
+    {
+        let mut attempts = Attempts::new(self.policy);
+        loop {
+            match attempt().await {
+                Err(error) if error.class() == Class::Transient => {
+                    self.pause(&mut attempts, error).await?;
+                }
+                ended => return ended,
+            }
+        }
+    }
+
+    /// Tries until the content is at the key, under a condition that follows what is there.
+    async fn until_there<F>(
+        &self,
+        store: &dyn Store,
+        content: &Verified,
+        mut condition: Condition,
+        mut attempt: impl FnMut(Condition) -> F,
+    ) -> Result<(), StoreError>
+    where
+        F: Future<Output = Result<ETag, StoreError>>,
+    {
+        let wanted = ETag::from(content.digests().md5);
+        let mut attempts = Attempts::new(self.policy);
+        loop {
+            let Err(error) = attempt(condition.clone()).await else {
+                return Ok(());
+            };
+            let lost_the_race = error.kind == StoreErrorKind::ConditionFailed;
+            if lost_the_race {
+                // Another run was here, or an earlier attempt of ours whose answer was lost.
+                let there = store.stat(self.key).await?.map(|stat| stat.object.etag);
+                if there.as_ref() == Some(&wanted) {
+                    return Ok(());
+                }
+                condition = there.map_or(Condition::Absent, Condition::Unchanged);
+            }
+            if !lost_the_race && error.class() != Class::Transient {
+                return Err(error);
+            }
+            self.pause(&mut attempts, error).await?;
+        }
+    }
+
+    /// Pauses after a failure, or gives it back when it is time to give up.
+    async fn pause(&self, attempts: &mut Attempts, error: StoreError) -> Result<(), StoreError> {
+        let Some(pause) = attempts.failed() else {
+            return Err(error);
+        };
+        self.observer.event(&Event::Retrying {
+            key: self.key.clone(),
+            why: told(&error),
+            pause,
+        });
+        sleep(pause).await;
+        Ok(())
+    }
 }
 
 /// What goes with an asset's object: enough to know what it is without any index.

@@ -12,6 +12,7 @@ pub mod bucket_policy;
 pub mod folder;
 pub mod partition;
 pub mod s3;
+pub mod staging;
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -21,6 +22,7 @@ use bytes::Bytes;
 use futures::stream::BoxStream;
 use serde::{Deserialize, Serialize};
 
+use self::staging::Staging;
 use crate::asset::Key;
 use crate::digest::{Algorithm, Digest};
 use crate::retry::Class;
@@ -170,6 +172,8 @@ pub enum StoreErrorKind {
     TooLarge,
     /// The spool could not be read while putting.
     Spool,
+    /// A copy within the store is no single-part object: nothing can be staged there.
+    Multipart,
     /// Worth another attempt: connection, time-out, 5xx.
     Transient,
     /// Not worth another attempt.
@@ -241,6 +245,16 @@ pub trait Store: Send + Sync + fmt::Debug {
         etag: &ETag,
         attributes: &Attributes,
     ) -> Result<ETag, StoreError>;
+
+    /// Whether one connection carries so little to here that the largest object is what takes longest, as far as is known.
+    fn is_slow(&self) -> bool {
+        false
+    }
+
+    /// Where parts of an object can wait unseen until it is verified; None where that has no sense.
+    fn staging(&self) -> Option<&dyn Staging> {
+        None
+    }
 
     /// Removes an object; not an error when it is gone already.
     async fn delete(&self, key: &Key) -> Result<(), StoreError>;

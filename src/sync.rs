@@ -7,6 +7,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures::future::join_all;
 use futures::{StreamExt, stream};
 use tokio::time::{Instant, timeout};
 use tokio_util::sync::CancellationToken;
@@ -356,6 +357,9 @@ pub async fn carry_out(
         bytes: busy.iter().map(|item| item.likely_length()).sum(),
         skipped: plan.all().count() - busy.len(),
     });
+    if !busy.is_empty() {
+        stop.run_until_cancelled(clear_staging(mirror)).await;
+    }
     let mut outcomes = transfer::carry_out(plan.items, mirror, stop).await;
     let marker = Marker {
         mirror,
@@ -421,6 +425,13 @@ pub async fn carry_out(
         .extend(failed.into_iter().map(|(key, why)| failed_line(key, why)));
     report.outcomes.sort_by(|a, b| a.key.cmp(&b.key));
     report
+}
+
+/// Removes what runs with this spool that died have left at the targets: the spool is ours, so nobody works on it.
+async fn clear_staging(mirror: &Mirror) {
+    let run = mirror.spools.name();
+    let stagings = mirror.targets.iter().filter_map(|target| target.staging());
+    join_all(stagings.map(|staging| staging.clear(run))).await;
 }
 
 fn places(mirror: &Mirror) -> impl Iterator<Item = String> {

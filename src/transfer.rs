@@ -8,6 +8,7 @@ mod entry;
 mod need;
 mod obtain;
 
+use std::cmp::Reverse;
 use std::collections::BTreeSet;
 use std::io;
 use std::sync::Arc;
@@ -124,7 +125,7 @@ pub async fn carry_out(
     mirror: &Arc<Mirror>,
     stop: &CancellationToken,
 ) -> Vec<Outcome> {
-    let mut waiting = items.into_iter();
+    let mut waiting = in_order(items, &mirror.targets).into_iter();
     let mut in_flight = JoinSet::new();
     let mut outcomes = Vec::new();
     loop {
@@ -140,6 +141,15 @@ pub async fn carry_out(
     }
     outcomes.extend(waiting.map(|item| Outcome::all(item, &Ended::Cancelled)));
     outcomes
+}
+
+/// The order of the plan has the small ones first: many of them end soon. Where a target is slow, one that is large begins
+/// first, since nothing can be done beside it when it is the last.
+fn in_order(mut items: Vec<Item>, targets: &[Arc<dyn Store>]) -> Vec<Item> {
+    if targets.iter().any(|target| target.is_slow()) {
+        items.sort_by_key(|item| Reverse(item.likely_length().filter(|_| item.needs_content())));
+    }
+    items
 }
 
 impl Mirror {

@@ -48,6 +48,22 @@ enum Held {
     InMemory(Bytes),
 }
 
+/// What has become of a content that was to arrive.
+#[derive(Debug, Clone, Default)]
+pub enum Verdict {
+    #[default]
+    Open,
+    Right(Box<Verified>),
+    /// It is another content, or won't come.
+    Lost,
+}
+
+impl From<Result<Verified, Mismatch>> for Verdict {
+    fn from(verified: Result<Verified, Mismatch>) -> Self {
+        verified.map_or(Self::Lost, |verified| Self::Right(Box::new(verified)))
+    }
+}
+
 /// The content is not what was vouched for.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("the content has {got} where {expected} was vouched for")]

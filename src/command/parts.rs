@@ -4,14 +4,14 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::config::{Config, Rate, Target};
+use crate::config::{Config, Publish, Rate, Target};
 use crate::events::{Event, Observer};
 use crate::limits::{Limits, Rates};
 use crate::origin::{HostSettings, OriginSettings, Origins};
 use crate::spool::{SpoolFolder, SpoolFolderError};
 use crate::store::Store;
 use crate::store::folder::FolderStore;
-use crate::store::s3::{S3Options, S3Store};
+use crate::store::s3::{S3Options, S3Store, Way};
 use crate::transfer::Mirror;
 
 /// How often it is looked whether another run has ended.
@@ -40,6 +40,13 @@ fn s3_options(config: &Config, bucket: &str, prefix: &str) -> S3Options {
             .filter(|_| s3.path_style.is_some() || s3.endpoint.is_some()),
         profile: s3.profile.clone(),
         acl: s3.acl.map(|acl| acl.name().to_owned()),
+        way: match config.publish {
+            Publish::Auto => Way::Auto,
+            Publish::SinglePart => Way::SinglePart,
+            Publish::Staged => Way::Staged,
+        },
+        connections: config.fetch.connections.get(),
+        congestion: s3.congestion.clone(),
         ..S3Options::new(bucket, prefix)
     }
 }

@@ -22,7 +22,7 @@ enum Form {
 
 /// Every setting that an environment variable can give: all but those of `origins`, which need more structure than a
 /// variable has.
-const SETTINGS: [(&str, Form); 41] = [
+const SETTINGS: [(&str, Form); 42] = [
     ("to", Form::List),
     ("kubernetes", Form::List),
     ("kops", Form::Text),
@@ -64,6 +64,7 @@ const SETTINGS: [(&str, Form); 41] = [
     ("s3.path_style", Form::Switch),
     ("s3.acl", Form::Text),
     ("s3.create_bucket", Form::Switch),
+    ("s3.congestion", Form::Text),
 ];
 
 /// The process's environment, read once. Prints its names alone: values may be secrets.

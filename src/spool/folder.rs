@@ -2,7 +2,9 @@
 
 use std::collections::HashMap;
 use std::fs::{self, File, OpenOptions};
-use std::io;
+use std::hash::{BuildHasher, Hasher, RandomState};
+use std::io::{self, Read};
+use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::{Duration, SystemTime};
@@ -25,6 +27,7 @@ pub struct SpoolFolder {
     budget_mebibytes: u32,
     memory: Memory,
     turns: Mutex<HashMap<Digest, Weak<tokio::sync::Mutex<()>>>>,
+    name: String,
     /// Holds the lock for as long as it is open.
     _lock: File,
 }
@@ -51,9 +54,10 @@ impl SpoolFolder {
             source,
         };
         fs::create_dir_all(path).map_err(unusable)?;
-        let lock = OpenOptions::new()
+        let mut lock = OpenOptions::new()
             .create(true)
             .truncate(false)
+            .read(true)
             .write(true)
             .open(path.join("lock"))
             .map_err(unusable)?;
@@ -66,6 +70,7 @@ impl SpoolFolder {
             }
             Err(fs::TryLockError::Error(source)) => return Err(unusable(source)),
         }
+        let name = name(&mut lock).map_err(unusable)?;
         remove_abandoned(path).map_err(unusable)?;
         let budget_mebibytes = u32::try_from(limit_bytes >> 20)
             .unwrap_or(u32::MAX)
@@ -77,6 +82,7 @@ impl SpoolFolder {
             budget_mebibytes,
             memory: Memory::of_bytes(0),
             turns: Mutex::default(),
+            name,
             _lock: lock,
         })
     }
@@ -141,6 +147,24 @@ impl SpoolFolder {
     pub fn path(&self) -> &Path {
         &self.folder
     }
+
+    /// A name that no other folder has. Whatever bears it elsewhere is of this run, or of an earlier one that is over.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+}
+
+/// The name of the folder that this lock is for, which its first run has made up.
+fn name(lock: &mut File) -> io::Result<String> {
+    let mut name = String::new();
+    lock.take(64).read_to_string(&mut name)?;
+    if name.len() == 16 && name.bytes().all(|b| b.is_ascii_hexdigit()) {
+        return Ok(name);
+    }
+    let name = format!("{:016x}", RandomState::new().build_hasher().finish());
+    lock.set_len(0)?;
+    lock.write_all_at(name.as_bytes(), 0)?;
+    Ok(name)
 }
 
 fn remove_abandoned(folder: &Path) -> io::Result<()> {

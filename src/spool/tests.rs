@@ -272,6 +272,17 @@ async fn what_another_asset_waits_for_is_left_to_it() {
 }
 
 #[test]
+fn a_folder_keeps_its_name_and_no_two_have_the_same() {
+    let (_dir, folder) = in_memory();
+    let (path, name) = (folder.path().to_owned(), folder.name().to_owned());
+    drop(folder);
+    let again = SpoolFolder::open(&path, 1 << 30).unwrap();
+    assert_eq!(again.name(), name);
+    let (_other_dir, other) = in_memory();
+    assert_ne!(other.name(), name);
+}
+
+#[test]
 fn one_process_at_a_time() {
     let (_dir, folder) = in_memory();
     let again = SpoolFolder::open(folder.path(), 1 << 30);

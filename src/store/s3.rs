@@ -6,10 +6,14 @@
 mod body;
 mod client;
 mod conditions;
+mod congestion;
+mod connector;
 mod errors;
 mod listing;
 mod prepare;
 mod put;
+mod staging;
+mod traffic;
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -24,8 +28,13 @@ use tokio::time::timeout;
 use url::Url;
 
 use self::conditions::Conditions;
+pub use self::congestion::Congestion;
 use self::errors::{Refusal, Site};
 use self::listing::{encoded, length};
+use self::staging::Stage;
+pub use self::staging::Way;
+use self::traffic::Traffic;
+use super::staging::Staging;
 use super::{
     Attributes, Condition, Content, ETag, Listing, Object, SINGLE_PART_MAX_BYTES, Stat, Store,
     StoreError, StoreErrorKind,
@@ -53,6 +62,10 @@ pub struct S3Options {
     pub keys: Option<Keys>,
     /// A canned ACL for every object: `public-read`.
     pub acl: Option<String>,
+    pub way: Way,
+    pub congestion: Congestion,
+    /// Bodies of a MiB and more on their way at a time.
+    pub connections: usize,
     /// A put whose body is not taken for this long is cut.
     pub stall_timeout: Duration,
     /// A put that is sent whole may wait this long for its answer.
@@ -70,6 +83,9 @@ impl S3Options {
             profile: None,
             keys: None,
             acl: None,
+            way: Way::Auto,
+            congestion: Congestion::Auto,
+            connections: 64,
             // Full socket buffers (up to 4 MiB) are emptied in bursts: at 20 KiB/s one is a minute apart from the next.
             stall_timeout: Duration::from_mins(1),
             // The same buffers are still to be sent when the body is taken whole.
@@ -129,6 +145,8 @@ pub struct S3Store {
     stall_timeout: Duration,
     answer_timeout: Duration,
     conditions: Conditions,
+    traffic: Traffic,
+    stage: Stage,
 }
 
 impl fmt::Debug for S3Store {
@@ -146,6 +164,11 @@ impl S3Store {
     pub async fn connect(options: S3Options) -> Result<Self, StoreError> {
         check_endpoint(options.endpoint.as_ref())?;
         let clients = client::connect(&options).await?;
+        let way = match options.way {
+            // One connection carries much then, loss or not.
+            Way::Auto if clients.rides_out_loss => Way::SinglePart,
+            way => way,
+        };
         let prefix = options.prefix.trim_matches('/');
         let place = format!("s3://{}/{prefix}", options.bucket);
         Ok(Self {
@@ -162,6 +185,8 @@ impl S3Store {
             stall_timeout: options.stall_timeout,
             answer_timeout: options.answer_timeout,
             conditions: Conditions::default(),
+            traffic: Traffic::new(options.connections),
+            stage: Stage::new(way, options.connections),
         })
     }
 
@@ -389,6 +414,14 @@ impl Store for S3Store {
     ) -> Result<ETag, StoreError> {
         self.check_unchanged(key, etag).await?;
         self.copy_onto_itself(key, etag, attributes).await
+    }
+
+    fn is_slow(&self) -> bool {
+        self.traffic.is_slow()
+    }
+
+    fn staging(&self) -> Option<&dyn Staging> {
+        Some(self)
     }
 
     async fn delete(&self, key: &Key) -> Result<(), StoreError> {

@@ -17,7 +17,7 @@ use crate::origin::Source;
 use crate::plan::Item;
 use crate::spool::{Reservation, Spool};
 use crate::store::Store;
-use crate::verify::{self, Mismatch, Verified};
+use crate::verify::{self, Mismatch, Verdict, Verified};
 
 /// Wrong bytes are fetched anew this often: once for a fault on the way, once more to be sure.
 const CORRUPT_ATTEMPTS: usize = 3;
@@ -101,10 +101,29 @@ impl Mirror {
         let spool = Arc::new(claimed.map_err(|error| self.spool_error(error))?);
         for holder in holders {
             if let Some(obtained) = self.copy_from(*holder, item, &spool).await? {
-                return Ok(obtained);
+                let put_at = self.put_staged(item, wanting, &spool, &obtained).await;
+                return Ok(Obtained { put_at, ..obtained });
             }
         }
         self.fetch_verified(item, &spool, wanting, tally).await
+    }
+
+    /// Puts content that is there already where it gets there sooner in parts.
+    async fn put_staged(
+        &self,
+        item: &Item,
+        wanting: &[usize],
+        spool: &Arc<Spool>,
+        obtained: &Obtained,
+    ) -> Vec<usize> {
+        let verdict = watch::Sender::new(Ok(obtained.content.clone()).into());
+        let md5 = watch::Sender::new(Some(obtained.content.digests().md5));
+        let whole = Coming {
+            spool: Arc::clone(spool),
+            md5: md5.subscribe(),
+            verdict: verdict.subscribe(),
+        };
+        self.put_early(item, wanting, whole).await
     }
 
     /// Copies from a target that holds the asset, so that nothing crosses; None when that did not work out.
@@ -199,7 +218,7 @@ impl Mirror {
     }
 
     /// Fetches, hashes and, where that can be, puts the content, all at the same time. What was put of wrong content is dropped
-    /// before its end.
+    /// before its end, and cleared away before this ends.
     async fn fetch_once(
         &self,
         item: &Item,
@@ -209,7 +228,7 @@ impl Mirror {
         tally: &Arc<Tally>,
     ) -> Result<Result<Obtained, Mismatch>, TransferError> {
         let key = &item.wanted.asset.key;
-        let (foretold_md5, verdict) = (watch::Sender::new(None), watch::Sender::new(None));
+        let (foretold_md5, verdict) = (watch::Sender::new(None), watch::Sender::default());
         let fetch = Fetch {
             key,
             sources,
@@ -230,19 +249,22 @@ impl Mirror {
         let arriving = pin!(self.fetch_and_follow(item, &fetch, &verdict));
         let early = pin!(self.put_early(item, wanting, coming));
         let (arrived, early) = match future::select(arriving, early).await {
-            Either::Left((arrived, early)) => (arrived?, Either::Left(early)),
-            Either::Right((put_at, arriving)) => (arriving.await?, Either::Right(put_at)),
+            Either::Left((arrived, early)) => (arrived, Either::Left(early)),
+            Either::Right((put_at, arriving)) => (arriving.await, Either::Right(put_at)),
         };
-        let (fetched, content) = match arrived {
-            (fetched, Ok(content)) => (fetched, content),
-            (_, Err(mismatch)) => return Ok(Err(mismatch)),
-        };
-        self.observer.event(&Event::Verified { key: key.clone() });
-        let checked = self.check_transport(item, &content, *foretold_md5.borrow());
+        match &arrived {
+            Ok((_, Ok(_))) => self.observer.event(&Event::Verified { key: key.clone() }),
+            _ => drop(verdict.send_replace(Verdict::Lost)),
+        }
         let put_at = match early {
             Either::Left(early) => early.await,
             Either::Right(put_at) => put_at,
         };
+        let (fetched, content) = match arrived? {
+            (fetched, Ok(content)) => (fetched, content),
+            (_, Err(mismatch)) => return Ok(Err(mismatch)),
+        };
+        let checked = self.check_transport(item, &content, *foretold_md5.borrow());
         Ok(Ok(Obtained {
             put_at,
             ..Obtained::spooled(content, spool, fetched.reservation, checked)
@@ -254,11 +276,11 @@ impl Mirror {
         &self,
         item: &Item,
         fetch: &Fetch<'_>,
-        verdict: &watch::Sender<Option<Verified>>,
+        verdict: &watch::Sender<Verdict>,
     ) -> Result<(Fetched, Result<Verified, Mismatch>), TransferError> {
         let filled = async { fetch.fill().await.map_err(TransferError::from) };
         let (fetched, verified) = tokio::try_join!(filled, self.follow(item, fetch.spool))?;
-        verdict.send_replace(verified.as_ref().ok().cloned());
+        verdict.send_replace(verified.clone().into());
         Ok((fetched, verified))
     }
 

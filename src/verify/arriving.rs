@@ -9,7 +9,7 @@ use futures::stream::{self, BoxStream, StreamExt};
 use tokio::sync::watch;
 use tokio::time::timeout;
 
-use super::{Publishable, Verified, sealed};
+use super::{Publishable, Verdict, Verified, sealed};
 use crate::digest::{Algorithm, Digest, Digests};
 use crate::spool::{Seen, Spool};
 
@@ -28,7 +28,7 @@ pub struct Arriving {
     generation: u64,
     length: u64,
     digests: Digests,
-    verified: watch::Receiver<Option<Verified>>,
+    verdict: watch::Receiver<Verdict>,
 }
 
 /// Why the rest of an arriving content is withheld.
@@ -52,13 +52,12 @@ impl From<Withheld> for io::Error {
 
 impl Arriving {
     /// What `spool` is about to hold: `md5` is the transport's word, the SHA-256 one of `expected`. None while the length is
-    /// unknown, or where nobody vouches with SHA-256: what goes with an object stands before its bytes. `verified` tells the
-    /// verdict, and that there is none by its end.
+    /// unknown, or where nobody vouches with SHA-256: what goes with an object stands before its bytes.
     pub fn new(
         spool: &Arc<Spool>,
         expected: &[Digest],
         md5: Digest,
-        verified: watch::Receiver<Option<Verified>>,
+        verdict: watch::Receiver<Verdict>,
     ) -> Option<Self> {
         let seen = spool.seen();
         let mut sha256 = expected
@@ -74,7 +73,7 @@ impl Arriving {
                 sha1: None,
                 sha512: None,
             },
-            verified,
+            verdict,
         })
     }
 
@@ -117,10 +116,12 @@ impl Arriving {
 
     /// Waits for the verdict for as long as bytes still arrive. Ok only where the end may be given out.
     async fn verdict(&self) -> Result<(), Withheld> {
-        let (mut arriving, mut verdict) = (self.spool.watch(), self.verified.clone());
+        let (mut arriving, mut verdict) = (self.spool.watch(), self.verdict.clone());
         loop {
-            if let Some(verified) = verdict.borrow_and_update().as_ref() {
-                return self.is_this(verified);
+            match &*verdict.borrow_and_update() {
+                Verdict::Open => {}
+                Verdict::Right(verified) => return self.is_this(verified),
+                Verdict::Lost => return Err(Withheld::Unverified),
             }
             self.still(*arriving.borrow_and_update())?;
             let news = async {
@@ -195,7 +196,7 @@ mod tests {
         spool: Arc<Spool>,
         content: Vec<u8>,
         expected: Digest,
-        verdict: watch::Sender<Option<Verified>>,
+        verdict: watch::Sender<Verdict>,
     }
 
     fn desk() -> Desk {
@@ -210,7 +211,7 @@ mod tests {
             spool,
             content,
             expected,
-            verdict: watch::Sender::new(None),
+            verdict: watch::Sender::default(),
         }
     }
 
@@ -229,7 +230,7 @@ mod tests {
         async fn judge(&self) {
             let spool = Arc::clone(&self.spool);
             let verdict = verify::follow(spool, &[self.expected], &[]).await;
-            self.verdict.send_replace(verdict.unwrap().ok());
+            self.verdict.send_replace(verdict.unwrap().into());
         }
     }
 
@@ -276,14 +277,12 @@ mod tests {
         *desk.content.last_mut().unwrap() ^= 1;
         desk.write(0, LENGTH);
         desk.judge().await;
-        assert!(desk.verdict.borrow().is_none());
-        drop(std::mem::replace(
-            &mut desk.verdict,
-            watch::Sender::new(None),
-        ));
+        let wanted = (HELD_BACK_FROM, Some("it is not verified".to_owned()));
         let (bytes, why) = read_all(&content).await;
-        assert_eq!(bytes.len(), HELD_BACK_FROM);
-        assert_eq!(why.unwrap(), "it is not verified");
+        assert_eq!((bytes.len(), why), wanted);
+        drop(std::mem::take(&mut desk.verdict));
+        let (bytes, why) = read_all(&content).await;
+        assert_eq!((bytes.len(), why), wanted, "nobody is left to judge");
     }
 
     #[tokio::test]

@@ -107,9 +107,10 @@ fn mistakes_in_the_command_are_refused_by_name() {
     check_refused(&["sync", "--origin", "a/b=http://c"], &["--origin", "a/b"]);
     check_refused(&["sync", "--acl", "public-read-write"], &["--acl"]);
     check_refused(
-        &["sync", "--publish", "staged"],
-        &["--publish", "isn't there yet"],
+        &["sync", "--publish", "multipart"],
+        &["--publish", "staged"],
     );
+    check_refused(&["sync", "--congestion", "b b r"], &["--congestion", "bbr"]);
     check_refused(&["sync", "--endpoint", "127.0.0.1:9000"], &["--endpoint"]);
     check_refused(&["plan", "-v", "-q"], &["--verbose", "--quiet"]);
 }

@@ -9,6 +9,7 @@
 
 mod audit;
 mod cli;
+mod connections;
 mod cut_through;
 mod demo;
 mod faults;
@@ -22,6 +23,7 @@ mod resume;
 mod s3_store;
 mod serve;
 mod slow_links;
+mod staged;
 mod store_contract;
 mod support;
 mod tidy;

@@ -16,9 +16,10 @@ use kops_mirror::digest::{Algorithm, Digest};
 use kops_mirror::loopback::s3::{Imitation, LoopbackS3, Options};
 use kops_mirror::spool::{Spool, SpoolFolder};
 use kops_mirror::store::folder::FolderStore;
-use kops_mirror::store::s3::{Keys, S3Options, S3Store};
+use kops_mirror::store::s3::{Keys, S3Options, S3Store, Way};
+use kops_mirror::store::staging::{Part, Staged};
 use kops_mirror::store::{Attributes, Condition, ETag, Store, StoreErrorKind};
-use kops_mirror::verify::{self, Arriving, Publishable, Verified};
+use kops_mirror::verify::{self, Arriving, Publishable, Verdict, Verified};
 use tokio::sync::watch;
 
 /// A prepared, empty store and what it is known to leave out.
@@ -147,6 +148,7 @@ contract!(
     a_put_that_is_dropped_leaves_all_or_nothing,
     a_content_that_arrives_while_it_is_put_is_there_in_the_end,
     a_content_that_turns_out_wrong_leaves_what_was_there,
+    what_is_staged_is_unseen_until_it_is_published_and_then_single_part,
     a_put_for_an_absent_key_replaces_nothing,
     a_put_over_another_version_replaces_nothing,
     attributes_come_back,
@@ -329,7 +331,7 @@ async fn a_put_that_is_dropped_leaves_all_or_nothing(bench: &Bench) {
 /// A content whose bytes come one MiB after the other, and whose end is judged in the end.
 struct Coming {
     content: Arriving,
-    verdict: watch::Sender<Option<Verified>>,
+    verdict: watch::Sender<Verdict>,
     spool: Arc<Spool>,
     expected: Digest,
     _dir: tempfile::TempDir,
@@ -343,7 +345,7 @@ impl Coming {
         let expected = Digest::of(Algorithm::Sha256, told);
         let spool = Arc::new(folder.spool(&expected).unwrap());
         spool.set_length(told.len() as u64).unwrap();
-        let verdict = watch::Sender::new(None);
+        let verdict = watch::Sender::default();
         let md5 = Digest::of(Algorithm::Md5, told);
         let content = Arriving::new(&spool, &[expected], md5, verdict.subscribe()).unwrap();
         Self {
@@ -362,7 +364,7 @@ impl Coming {
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
         let judged = verify::follow(self.spool, &[self.expected], &[]).await;
-        self.verdict.send_replace(judged.unwrap().ok());
+        self.verdict.send_replace(judged.unwrap().into());
     }
 }
 
@@ -391,6 +393,71 @@ async fn a_content_that_turns_out_wrong_leaves_what_was_there(bench: &Bench) {
     }
     assert_eq!(bench.read("old").await, Some(old));
     assert_eq!(bench.keys().await, ["old"]);
+}
+
+async fn what_is_staged_is_unseen_until_it_is_published_and_then_single_part(bench: &Bench) {
+    let Some((options, _)) = &bench.multipart else {
+        return;
+    };
+    let options = S3Options {
+        way: Way::Staged,
+        ..options.clone()
+    };
+    let store = S3Store::connect(options).await.unwrap();
+    let staging = store.staging().unwrap();
+    let content = bytes(12 << 20, 23);
+    let coming = Coming::new(&content);
+    let staged = Staged {
+        run: "0011223344556677".to_owned(),
+        digest: coming.expected,
+        length: content.len() as u64,
+    };
+    let Some(part_bytes) = staging.parts_for(&staged).await else {
+        let why = staging.complaint().unwrap();
+        assert!(why.contains("not its MD5"), "{why}");
+        return;
+    };
+    let (spool, verdict) = (Arc::clone(&coming.spool), coming.verdict.subscribe());
+    coming.comes(&content).await;
+    let verified = match &*verdict.borrow() {
+        Verdict::Right(verified) => verified.clone(),
+        other => panic!("{other:?}"),
+    };
+    for ends in ["abandoned", "published"] {
+        let upload = staging.begin(&staged).await.unwrap();
+        let mut parts = Vec::new();
+        for (number, start) in (1..).zip((0..staged.length).step_by(part_bytes as usize)) {
+            let range = start..staged.length.min(start + part_bytes);
+            let part = Part::read(&spool, number, range).await.unwrap();
+            parts.push(staging.put_part(&upload, &part).await.unwrap());
+        }
+        let etag = staging.complete(&upload, &parts).await.unwrap();
+        assert_eq!(bench.keys().await, [""; 0], "{ends}");
+        if ends == "abandoned" {
+            staging.abandon(&upload).await;
+            continue;
+        }
+        let (at, attributes) = (key("file"), attributes());
+        let published = staging
+            .publish(
+                &upload,
+                &etag,
+                &at,
+                &verified,
+                &attributes,
+                &Condition::Absent,
+            )
+            .await;
+        assert_eq!(published.unwrap(), etag_of(&content));
+        staging.remove(&upload).await;
+    }
+    assert_eq!(bench.keys().await, ["file"]);
+    assert!(bench.read("file").await.unwrap() == content);
+    let upload = staging.begin(&staged).await.unwrap();
+    staging.clear(&staged.run).await;
+    let part = Part::read(&spool, 1, 0..10).await.unwrap();
+    let late = staging.put_part(&upload, &part).await;
+    assert!(late.is_err(), "it was cleared away");
 }
 
 async fn a_put_for_an_absent_key_replaces_nothing(bench: &Bench) {

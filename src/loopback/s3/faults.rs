@@ -20,6 +20,8 @@ pub enum Trouble {
     Slow { bytes_per_second: u64 },
     /// All is done, and the answer comes this much later.
     Late(Duration),
+    /// All is done, and the answer's document is none that S3 would send.
+    Garbled,
 }
 
 /// A trouble and the requests that it befalls: the next one of any kind, unless said otherwise.

@@ -4,7 +4,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use http::header::CONNECTION;
+use bytes::Bytes;
+use http::header::{CONNECTION, CONTENT_LENGTH};
 use http::{HeaderValue, Request, Response};
 use http_body_util::BodyExt as _;
 use hyper::body::Incoming;
@@ -145,8 +146,17 @@ async fn ended(exchange: &Exchange, answer: Response<Body>) -> Result<Response<B
             tokio::time::sleep(delay).await;
             Ok(answer)
         }
+        Some(Trouble::Garbled) => Ok(garbled(answer)),
         _ => Ok(answer),
     }
+}
+
+/// Some servers have roots of their own in their documents.
+fn garbled(answer: Response<Body>) -> Response<Body> {
+    let (mut head, _) = answer.into_parts();
+    let document = Bytes::from_static(b"<Garbled><Done>true</Done></Garbled>");
+    head.headers.remove(CONTENT_LENGTH);
+    Response::from_parts(head, Body::from(document))
 }
 
 fn timed_out() -> Result<Response<Body>, HungUp> {

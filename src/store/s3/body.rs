@@ -5,7 +5,7 @@
 
 use std::io;
 use std::pin::Pin;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -15,9 +15,7 @@ use futures::stream::BoxStream;
 use http_body::{Frame, SizeHint};
 use sync_wrapper::SyncWrapper;
 use tokio::sync::watch;
-use tokio::time::timeout;
-
-use crate::verify::Publishable;
+use tokio::time::{Instant, timeout};
 
 /// hyper asks for a frame only when the last one is written out, so a frame is what one look at the progress can miss.
 const FRAME_BYTES: usize = 256 * 1024;
@@ -27,13 +25,17 @@ pub(super) struct Body {
     chunks: SyncWrapper<BoxStream<'static, io::Result<Bytes>>>,
     chunk: Bytes,
     remaining: u64,
+    /// Since when the next chunk has been waited for.
+    waiting: Option<Instant>,
     progress: Arc<Progress>,
 }
 
 /// How far a body has come, and why it broke.
 #[derive(Debug)]
 pub(super) struct Progress {
+    length: u64,
     remaining: watch::Sender<u64>,
+    waited: Mutex<Duration>,
     failure: Mutex<Option<io::Error>>,
 }
 
@@ -47,15 +49,21 @@ pub(super) enum Stall {
 }
 
 impl Body {
-    pub(super) fn new(content: &dyn Publishable) -> (Self, Arc<Progress>) {
+    pub(super) fn new(
+        length: u64,
+        chunks: BoxStream<'static, io::Result<Bytes>>,
+    ) -> (Self, Arc<Progress>) {
         let progress = Arc::new(Progress {
-            remaining: watch::Sender::new(content.length()),
+            length,
+            remaining: watch::Sender::new(length),
+            waited: Mutex::default(),
             failure: Mutex::new(None),
         });
         let body = Self {
-            chunks: SyncWrapper::new(content.chunks()),
+            chunks: SyncWrapper::new(chunks),
             chunk: Bytes::new(),
-            remaining: content.length(),
+            remaining: length,
+            waiting: None,
             progress: Arc::clone(&progress),
         };
         (body, progress)
@@ -68,10 +76,16 @@ impl Body {
         frame
     }
 
+    fn count_waiting(&mut self) {
+        if let Some(since) = self.waiting.take() {
+            *locked(&self.progress.waited) += since.elapsed();
+        }
+    }
+
     /// Notes why the spool failed; what is handed to hyper only says that it did.
     fn fail(&self, error: io::Error) -> io::Error {
         let told = io::Error::new(error.kind(), "the spool can't be read");
-        *self.progress.failure() = Some(error);
+        *locked(&self.progress.failure) = Some(error);
         told
     }
 }
@@ -92,8 +106,15 @@ impl http_body::Body for Body {
             if !this.chunk.is_empty() {
                 return Poll::Ready(Some(Ok(Frame::data(this.next_frame()))));
             }
-            let error = match Pin::new(this.chunks.get_mut()).poll_next(cx) {
-                Poll::Pending => return Poll::Pending,
+            let next = Pin::new(this.chunks.get_mut()).poll_next(cx);
+            if next.is_ready() {
+                this.count_waiting();
+            }
+            let error = match next {
+                Poll::Pending => {
+                    this.waiting.get_or_insert_with(Instant::now);
+                    return Poll::Pending;
+                }
                 Poll::Ready(Some(Ok(chunk))) if chunk.len() as u64 <= this.remaining => {
                     this.chunk = chunk;
                     continue;
@@ -115,14 +136,29 @@ impl http_body::Body for Body {
     }
 }
 
+fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
 impl Progress {
-    fn failure(&self) -> std::sync::MutexGuard<'_, Option<io::Error>> {
-        self.failure.lock().unwrap_or_else(PoisonError::into_inner)
+    /// Of the whole body, in bytes.
+    pub(super) fn length(&self) -> u64 {
+        self.length
+    }
+
+    /// Bytes that were taken.
+    pub(super) fn taken(&self) -> u64 {
+        self.length - *self.remaining.borrow()
+    }
+
+    /// How long the content itself kept the connection waiting.
+    pub(super) fn waited(&self) -> Duration {
+        *locked(&self.waited)
     }
 
     /// Why the body broke, when it was the spool's doing.
     pub(super) fn take_failure(&self) -> Option<io::Error> {
-        self.failure().take()
+        locked(&self.failure).take()
     }
 
     /// Ends when no byte was taken for `body_patience`, or no answer came within `answer_patience` of the last one.
@@ -148,16 +184,17 @@ impl Progress {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::verify::Verified;
+    use crate::verify::{Publishable, Verified};
     use http_body_util::BodyExt;
 
-    fn content(length: usize) -> Verified {
-        Verified::composed(vec![7u8; length])
+    fn body(length: usize) -> (Body, Arc<Progress>) {
+        let content = Verified::composed(vec![7u8; length]);
+        Body::new(content.length(), content.chunks())
     }
 
     #[tokio::test]
     async fn frames_are_small_and_the_end_stays_the_end() {
-        let (mut body, _) = Body::new(&content(600_000));
+        let (mut body, _) = body(600_000);
         let mut frames = Vec::new();
         while let Some(frame) = body.frame().await {
             frames.push(frame.unwrap().into_data().unwrap().len());
@@ -171,7 +208,7 @@ mod tests {
     async fn a_body_that_is_not_taken_is_a_stall_and_so_is_a_missing_answer() {
         const SOON: Duration = Duration::from_millis(10);
         const NEVER: Duration = Duration::from_hours(1);
-        let (mut body, progress) = Body::new(&content(300_000));
+        let (mut body, progress) = body(300_000);
         let stall = progress.stalled(SOON, NEVER).await;
         assert_eq!(stall, Stall::Body { remaining: 300_000 });
         body.frame().await.unwrap().unwrap();

@@ -17,10 +17,13 @@ use aws_sdk_s3::error::BoxError;
 use aws_smithy_http_client::proxy::ProxyConfig;
 use aws_smithy_http_client::tls::{Provider, rustls_provider::CryptoMode};
 use aws_smithy_http_client::{Builder as HttpBuilder, Connector};
+use aws_smithy_runtime_api::client::http::SharedHttpClient;
 use aws_smithy_types::timeout::TimeoutConfig;
 use aws_types::service_config::ServiceConfigKey;
 use url::{Host, Url};
 
+use super::congestion::Chosen;
+use super::connector::Connecting;
 use super::errors::Site;
 use super::{Keys, S3Options};
 use crate::store::{StoreError, StoreErrorKind};
@@ -44,10 +47,15 @@ pub(super) struct Clients {
     /// For whole objects: never repeated by the SDK, in as much time as they make progress.
     pub(super) transfers: Client,
     pub(super) site: Site,
+    /// Whether loss does not slow connections down.
+    pub(super) rides_out_loss: bool,
 }
 
 pub(super) async fn connect(options: &S3Options) -> Result<Clients, StoreError> {
-    let found = environment(options).await;
+    let congestion = options.congestion.choose()?;
+    let proxies = proxies(options);
+    let rides_out_loss = congestion.rides_out_loss() && proxies.is_disabled();
+    let found = environment(options, http(proxies, congestion)?).await;
     let endpoint = endpoint(options, &found);
     let region = found
         .region()
@@ -81,6 +89,7 @@ pub(super) async fn connect(options: &S3Options) -> Result<Clients, StoreError> 
             region: region.to_string(),
             endpoint,
         },
+        rides_out_loss,
     })
 }
 
@@ -125,19 +134,36 @@ impl Intercept for RequestLog {
     }
 }
 
+/// The HTTP client. Through a proxy it is the SDK's own: there the congestion control of the whole way is the proxy's.
+fn http(proxies: ProxyConfig, congestion: Chosen) -> Result<SharedHttpClient, StoreError> {
+    if proxies.is_disabled() {
+        let how = Connecting {
+            congestion,
+            timeout: CONNECT_TIMEOUT,
+            pool_idle_timeout: POOL_IDLE_TIMEOUT,
+        };
+        return how.client().map_err(|error| {
+            let what = "can't read the certificates of this system (SSL_CERT_FILE names others)";
+            StoreError::new(StoreErrorKind::Permanent, what).caused_by(error)
+        });
+    }
+    tracing::debug!("through a proxy connections have the system's congestion control");
+    Ok(
+        HttpBuilder::new().build_with_connector_fn(move |settings, _| {
+            let connector = Connector::builder()
+                .tls_provider(Provider::Rustls(CryptoMode::AwsLc))
+                .proxy_config(proxies.clone())
+                .pool_idle_timeout(POOL_IDLE_TIMEOUT);
+            match settings {
+                Some(settings) => connector.connector_settings(settings.clone()).build(),
+                None => connector.build(),
+            }
+        }),
+    )
+}
+
 /// Credentials, region and endpoint as every AWS tool finds them.
-async fn environment(options: &S3Options) -> SdkConfig {
-    let proxies = proxies(options);
-    let http = HttpBuilder::new().build_with_connector_fn(move |settings, _| {
-        let connector = Connector::builder()
-            .tls_provider(Provider::Rustls(CryptoMode::AwsLc))
-            .proxy_config(proxies.clone())
-            .pool_idle_timeout(POOL_IDLE_TIMEOUT);
-        match settings {
-            Some(settings) => connector.connector_settings(settings.clone()).build(),
-            None => connector.build(),
-        }
-    });
+async fn environment(options: &S3Options, http: SharedHttpClient) -> SdkConfig {
     let mut loader = aws_config::defaults(BehaviorVersion::latest())
         .http_client(http)
         .timeout_config(

@@ -34,12 +34,12 @@ impl Guard {
         (*self == Self::Absent).then_some("*")
     }
 
-    /// What to try when the server holds that the condition failed though the object is the right one.
+    /// What to try when the server holds that the condition failed though it holds.
     pub(super) fn misunderstood(&self) -> Option<Self> {
         match self {
             Self::Quoted(etag) => Some(Self::Bare(etag.clone())),
-            Self::Bare(_) => Some(Self::None),
-            Self::None | Self::Absent => None,
+            Self::Bare(_) | Self::Absent => Some(Self::None),
+            Self::None => None,
         }
     }
 }

@@ -8,6 +8,7 @@ use aws_sdk_s3::types::{
     ServerSideEncryptionConfiguration,
 };
 use aws_smithy_runtime_api::client::orchestrator::HttpResponse;
+use tokio::time::Instant;
 
 use super::S3Store;
 use super::errors::{ACL_REFUSED, Refusal, SET_SSE_S3};
@@ -29,7 +30,10 @@ impl S3Store {
             }
             other => other?,
         }
+        // The connection is there by now, so this takes what a round trip takes.
+        let asked = Instant::now();
         self.check_encryption().await?;
+        self.traffic.round_trip(asked.elapsed());
         self.check_ownership().await
     }
 

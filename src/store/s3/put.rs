@@ -1,7 +1,12 @@
 //! Puts one object in one part, and believes only an answer that is its MD5.
 
+use std::error::Error;
+use std::sync::Arc;
+
+use aws_sdk_s3::error::{ProvideErrorMetadata, SdkError};
 use aws_sdk_s3::operation::put_object::PutObjectOutput;
 use aws_sdk_s3::types::ServerSideEncryption;
+use aws_smithy_runtime_api::client::orchestrator::HttpResponse;
 use aws_smithy_types::byte_stream::ByteStream;
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
@@ -10,6 +15,7 @@ use super::body::{Body, Stall};
 use super::conditions::Guard;
 use super::errors::{Refusal, SET_SSE_S3};
 use super::listing::length;
+use super::traffic::Sending;
 use super::{S3Store, content_type};
 use crate::asset::Key;
 use crate::store::{
@@ -17,10 +23,19 @@ use crate::store::{
 };
 use crate::verify::Publishable;
 
-/// A PUT that failed, with the server's own words where there were some.
-struct Failed {
+/// A write that failed, with the server's own words where there were some.
+pub(super) struct Failed {
     refusal: Option<Refusal>,
     error: StoreError,
+}
+
+/// What a server says that it has stored.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Got<'a> {
+    pub(super) etag: Option<&'a str>,
+    /// In bytes.
+    pub(super) length: Option<i64>,
+    pub(super) encryption: Option<&'a ServerSideEncryption>,
 }
 
 impl From<StoreError> for Failed {
@@ -44,18 +59,19 @@ impl S3Store {
             return Err(self.too_large("put", key, content.length()));
         }
         let mut guard = self.conditions.guard(condition);
-        loop {
+        let answer = loop {
             match self.send(key, content, attributes, &guard).await {
-                Ok(answer) => {
-                    self.conditions.worked(condition, &guard);
-                    return self.checked(key, content, &answer).await;
-                }
-                Err(failed) => match self.other_guard(key, condition, &guard, &failed).await? {
-                    Some(other) => guard = other,
-                    None => return Err(failed.error),
-                },
+                Ok(answer) => break answer,
+                Err(failed) => guard = self.other_guard(key, condition, &guard, failed).await?,
             }
-        }
+        };
+        self.conditions.worked(condition, &guard);
+        let got = Got {
+            etag: answer.e_tag(),
+            length: answer.size(),
+            encryption: answer.server_side_encryption(),
+        };
+        self.checked(key, content, got).await
     }
 
     pub(super) fn too_large(&self, action: &str, key: &Key, length: u64) -> StoreError {
@@ -68,28 +84,31 @@ impl S3Store {
         )
     }
 
-    /// The form in which to try again a condition that the server only did not understand.
-    async fn other_guard(
+    /// The form in which to try again a condition that the server only did not understand; else why it failed.
+    pub(super) async fn other_guard(
         &self,
         key: &Key,
         condition: &Condition,
         guard: &Guard,
-        failed: &Failed,
-    ) -> Result<Option<Guard>, StoreError> {
-        let Some(refusal) = &failed.refusal else {
-            return Ok(None);
+        failed: Failed,
+    ) -> Result<Guard, StoreError> {
+        let Failed { refusal, error } = failed;
+        let is_of_a_header = refusal.is_some_and(|refusal| refusal.is_of_a_header());
+        if is_of_a_header && *guard != Guard::None {
+            return Ok(Guard::None);
+        }
+        let other = guard.misunderstood();
+        let other = other.filter(|_| error.kind == StoreErrorKind::ConditionFailed);
+        let Some(other) = other else {
+            return Err(error);
         };
-        if refusal.is_of_a_header() && *guard != Guard::None {
-            return Ok(Some(Guard::None));
-        }
-        match condition {
-            Condition::Unchanged(etag) if failed.error.kind == StoreErrorKind::ConditionFailed => {
-                let there = self.look(key).await?;
-                let unchanged = there.is_some_and(|there| there.object.etag == *etag);
-                Ok(guard.misunderstood().filter(|_| unchanged))
-            }
-            _ => Ok(None),
-        }
+        let there = self.look(key).await?.map(|there| there.object.etag);
+        let holds = match condition {
+            Condition::Absent => there.is_none(),
+            Condition::Unchanged(etag) => there.as_ref() == Some(etag),
+            Condition::Any => true,
+        };
+        if holds { Ok(other) } else { Err(error) }
     }
 
     /// One PUT, cut when it makes no progress.
@@ -100,74 +119,91 @@ impl S3Store {
         attributes: &Attributes,
         guard: &Guard,
     ) -> Result<PutObjectOutput, Failed> {
-        let (body, progress) = Body::new(content);
-        let sending = self
+        let length = content.length();
+        let turn = self.traffic.turn(length).await;
+        let (body, progress) = Body::new(length, content.chunks());
+        let request = self
             .transfers
             .put_object()
             .bucket(&self.bucket)
             .key(self.full_key(key))
-            .content_length(i64::try_from(content.length()).expect("at most 5 GiB"))
+            .content_length(signed(length))
             .content_md5(BASE64_STANDARD.encode(content.md5().bytes()))
             .set_content_type(content_type(attributes))
             .set_metadata(Some(attributes.metadata.clone().into_iter().collect()))
             .set_acl(self.acl.clone())
             .set_if_none_match(guard.if_none_match().map(ToOwned::to_owned))
             .set_if_match(guard.if_match())
-            .body(ByteStream::from_body_1_x(body))
-            .send();
-        let answer = tokio::select! {
-            answer = sending => answer,
-            stall = progress.stalled(self.stall_timeout, self.answer_timeout) => {
-                return Err(self.stalled(key, content, stall).into());
-            }
-        };
-        answer.map_err(|error| match progress.take_failure() {
-            Some(failure) => self.spool_failed(key, failure).into(),
-            None => Failed {
-                refusal: Refusal::of(&error),
-                error: self.site.explain("put", &self.address(key), &error),
-            },
-        })
+            .body(ByteStream::from_body_1_x(body));
+        let sending = self.traffic.begin(progress, turn);
+        self.watched(&self.address(key), sending, request.send())
+            .await
     }
 
-    fn stalled(&self, key: &Key, content: &dyn Publishable, stall: Stall) -> StoreError {
+    /// Waits for the answer to a request with a body, and gives it up when that makes no progress.
+    pub(super) async fn watched<T, E>(
+        &self,
+        address: &str,
+        sending: Sending<'_>,
+        request: impl Future<Output = Result<T, SdkError<E, HttpResponse>>>,
+    ) -> Result<T, Failed>
+    where
+        E: ProvideErrorMetadata + Error + Send + Sync + 'static,
+    {
+        let progress = Arc::clone(sending.progress());
+        let answer = tokio::select! {
+            answer = request => answer,
+            stall = progress.stalled(self.stall_timeout, self.answer_timeout) => {
+                sending.stalled();
+                return Err(self.stalled(address, progress.length(), stall).into());
+            }
+        };
+        match answer {
+            Ok(answer) => {
+                sending.arrived();
+                Ok(answer)
+            }
+            Err(error) => Err(match progress.take_failure() {
+                Some(failure) => spool_failed(address, failure).into(),
+                None => Failed {
+                    refusal: Refusal::of(&error),
+                    error: self.site.explain("put", address, &error),
+                },
+            }),
+        }
+    }
+
+    fn stalled(&self, address: &str, length: u64, stall: Stall) -> StoreError {
         let why = match stall {
             Stall::Body { remaining } => format!(
-                "nothing was taken for {} s, after {} of {} bytes",
+                "nothing was taken for {} s, after {} of {length} bytes",
                 self.stall_timeout.as_secs(),
-                content.length() - remaining,
-                content.length()
+                length - remaining,
             ),
             Stall::Answer => format!(
                 "it was sent whole, but no answer came within {} s",
                 self.answer_timeout.as_secs()
             ),
         };
-        let what = format!("can't put {}: {why}", self.address(key));
+        let what = format!("can't put {address}: {why}");
         StoreError::new(StoreErrorKind::Transient, what)
-    }
-
-    fn spool_failed(&self, key: &Key, failure: std::io::Error) -> StoreError {
-        let what = format!("can't put {}: the spool can't be read", self.address(key));
-        StoreError::new(StoreErrorKind::Spool, what).caused_by(failure)
     }
 
     /// Checks that what the server says it stored is the content; what is not is removed again.
     ///
     /// An `ETag` that is the MD5 of what was sent says all of it: these bytes, this many, not encrypted with KMS. So there is no
     /// second request where the answer has one.
-    async fn checked(
+    pub(super) async fn checked(
         &self,
         key: &Key,
         content: &dyn Publishable,
-        answer: &PutObjectOutput,
+        got: Got<'_>,
     ) -> Result<ETag, StoreError> {
         let expected = ETag::from(content.md5());
-        let (etag, stored) = match answer.e_tag() {
-            Some(etag) if !etag.is_empty() => (
-                ETag::new(etag),
-                answer.size().map(|size| length(Some(size))),
-            ),
+        let (etag, stored) = match got.etag {
+            Some(etag) if !etag.is_empty() => {
+                (ETag::new(etag), got.length.map(|size| length(Some(size))))
+            }
             _ => match self.look(key).await? {
                 Some(there) => (there.object.etag, Some(there.object.length)),
                 None => return Err(self.lost(key)),
@@ -178,8 +214,7 @@ impl S3Store {
             return Ok(etag);
         }
         let removed = self.remove_if_still(key, &etag).await?;
-        let encryption = answer.server_side_encryption();
-        Err(self.mismatch(key, &expected, &etag, encryption, removed))
+        Err(self.mismatch(key, &expected, &etag, got.encryption, removed))
     }
 
     fn lost(&self, key: &Key) -> StoreError {
@@ -227,6 +262,32 @@ impl S3Store {
             format!("the server gave {address} the ETag {got} where its MD5 is {expected}; {and}"),
         )
     }
+}
+
+impl Failed {
+    pub(super) fn of<E>(error: &SdkError<E, HttpResponse>, told: StoreError) -> Self
+    where
+        E: ProvideErrorMetadata,
+    {
+        Self {
+            refusal: Refusal::of(error),
+            error: told,
+        }
+    }
+
+    pub(super) fn into_error(self) -> StoreError {
+        self.error
+    }
+}
+
+/// S3 has lengths as signed numbers.
+pub(super) fn signed(length: u64) -> i64 {
+    i64::try_from(length).expect("at most 5 GiB")
+}
+
+pub(super) fn spool_failed(address: &str, failure: std::io::Error) -> StoreError {
+    let what = format!("can't put {address}: the spool can't be read");
+    StoreError::new(StoreErrorKind::Spool, what).caused_by(failure)
 }
 
 /// Whether objects with this encryption have ETags that are not MD5.

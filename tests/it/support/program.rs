@@ -74,6 +74,13 @@ impl Program {
         command
     }
 
+    /// As [`Program::to_bucket`], where the server is reached by another URL.
+    pub(crate) fn to_bucket_behind(&self, server: &BucketServer, endpoint: &str) -> Command {
+        let mut command = self.sync();
+        at_bucket_behind(&mut command, server, endpoint);
+        command
+    }
+
     fn sync(&self) -> Command {
         let mut command = program(&self.path(""));
         command.arg("sync");
@@ -99,11 +106,15 @@ impl Program {
 
 /// Has a command work at the server's bucket.
 pub(crate) fn at_bucket(command: &mut Command, server: &BucketServer) {
+    at_bucket_behind(command, server, server.0.endpoint().as_str());
+}
+
+fn at_bucket_behind(command: &mut Command, server: &BucketServer, endpoint: &str) {
     let options = server.options();
     let keys = options.keys.unwrap();
     command
         .args(["--to", &format!("s3://{}/{PREFIX}", options.bucket)])
-        .args(["--endpoint", server.0.endpoint().as_str()])
+        .args(["--endpoint", endpoint])
         .args(["--region", server.0.region()])
         .env("AWS_ACCESS_KEY_ID", keys.access_key)
         .env("AWS_SECRET_ACCESS_KEY", keys.secret_key);

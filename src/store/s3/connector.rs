@@ -1,0 +1,167 @@
+//! Carries the SDK's requests over connections that are ours, so that their congestion control can be chosen.
+//!
+//! The SDK's own HTTP client shows nobody its sockets. This one is made of the same parts, hyper's pool and rustls with the
+//! system's certificates; besides the congestion control it leaves everything as it is there.
+
+use std::error::Error;
+use std::io;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use aws_smithy_runtime_api::client::http::{
+    HttpConnector, HttpConnectorFuture, SharedHttpClient, SharedHttpConnector, http_client_fn,
+};
+use aws_smithy_runtime_api::client::orchestrator::{HttpRequest, HttpResponse};
+use aws_smithy_runtime_api::client::result::ConnectorError;
+use aws_smithy_types::body::SdkBody;
+use aws_smithy_types::retry::ErrorKind;
+use http::Uri;
+use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
+use hyper_util::client::legacy::Client;
+use hyper_util::client::legacy::connect::HttpConnector as TcpConnector;
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use rustls::crypto::aws_lc_rs;
+use tokio::net::TcpStream;
+use tower_service::Service;
+
+use super::congestion::Chosen;
+
+type BoxError = Box<dyn Error + Send + Sync>;
+
+/// How connections are made and kept.
+#[derive(Debug, Clone)]
+pub(super) struct Connecting {
+    pub(super) congestion: Chosen,
+    pub(super) timeout: Duration,
+    pub(super) pool_idle_timeout: Duration,
+}
+
+impl Connecting {
+    /// An HTTP client for the SDK. An error where the system's certificates can't be read.
+    pub(super) fn client(self) -> io::Result<SharedHttpClient> {
+        let idle = self.pool_idle_timeout;
+        let https = HttpsConnectorBuilder::new()
+            .with_provider_and_native_roots(aws_lc_rs::default_provider())?
+            .https_or_http()
+            .enable_http1()
+            .wrap_connector(Tcp::new(self));
+        let client = Client::builder(TokioExecutor::new())
+            .pool_timer(TokioTimer::new())
+            .pool_idle_timeout(idle)
+            .build(https);
+        let connector = SharedHttpConnector::new(Connector(client));
+        Ok(http_client_fn(move |_, _| connector.clone()))
+    }
+}
+
+/// Makes TCP connections with the congestion control that was chosen.
+#[derive(Debug, Clone)]
+struct Tcp {
+    inner: TcpConnector,
+    congestion: Chosen,
+}
+
+impl Tcp {
+    fn new(how: Connecting) -> Self {
+        let mut inner = TcpConnector::new();
+        inner.enforce_http(false);
+        inner.set_nodelay(true);
+        inner.set_connect_timeout(Some(how.timeout));
+        Self {
+            inner,
+            congestion: how.congestion,
+        }
+    }
+}
+
+impl Service<Uri> for Tcp {
+    type Response = TokioIo<TcpStream>;
+    type Error = BoxError;
+    type Future = Pin<Box<dyn Future<Output = Result<Self::Response, BoxError>> + Send>>;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), BoxError>> {
+        self.inner.poll_ready(cx).map_err(Into::into)
+    }
+
+    fn call(&mut self, to: Uri) -> Self::Future {
+        let (connecting, congestion) = (self.inner.call(to), self.congestion.clone());
+        Box::pin(async move {
+            let connection = connecting.await?;
+            congestion.apply(connection.inner())?;
+            Ok(connection)
+        })
+    }
+}
+
+/// hyper's client as the SDK wants one.
+#[derive(Debug, Clone)]
+struct Connector(Client<HttpsConnector<Tcp>, SdkBody>);
+
+impl HttpConnector for Connector {
+    fn call(&self, request: HttpRequest) -> HttpConnectorFuture {
+        let request = match request.try_into_http1x() {
+            Ok(request) => request,
+            Err(error) => {
+                return HttpConnectorFuture::ready(Err(ConnectorError::user(error.into())));
+            }
+        };
+        let answer = self.0.request(request);
+        HttpConnectorFuture::new(async move {
+            let answer = answer.await.map_err(|error| broken(error.into()))?;
+            HttpResponse::try_from(answer.map(SdkBody::from_body_1_x))
+                .map_err(|error| ConnectorError::other(error.into(), None))
+        })
+    }
+}
+
+/// What kind of failure it is, which decides whether the SDK repeats the request.
+fn broken(error: BoxError) -> ConnectorError {
+    let kind = |error: &hyper::Error| {
+        (
+            error.is_user(),
+            error.is_timeout(),
+            error.is_incomplete_message(),
+        )
+    };
+    match find::<hyper::Error>(error.as_ref()).map(kind) {
+        Some((true, _, _)) => ConnectorError::user(error),
+        Some((_, true, _)) => ConnectorError::timeout(error),
+        // The server closed a connection that it had kept.
+        Some((_, _, true)) => ConnectorError::other(error, Some(ErrorKind::TransientError)),
+        _ => ConnectorError::io(error),
+    }
+}
+
+fn find<'a, E: Error + 'static>(error: &'a (dyn Error + 'static)) -> Option<&'a E> {
+    std::iter::successors(Some(error), |&error| error.source())
+        .find_map(|error| error.downcast_ref())
+}
+
+#[cfg(all(test, target_os = "linux"))]
+mod tests {
+    use super::*;
+    use crate::store::s3::Congestion;
+
+    async fn congestion_of_a_connection(choice: &Congestion) -> String {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let to = format!("http://{}/", listener.local_addr().unwrap());
+        let mut tcp = Tcp::new(Connecting {
+            congestion: choice.choose().unwrap(),
+            timeout: Duration::from_secs(5),
+            pool_idle_timeout: Duration::from_secs(5),
+        });
+        let connection = tcp.call(to.parse().unwrap()).await.unwrap();
+        rustix::net::sockopt::tcp_congestion(connection.inner()).unwrap()
+    }
+
+    #[tokio::test]
+    async fn connections_have_the_congestion_control_that_was_chosen() {
+        let named = Congestion::Named("reno".to_owned());
+        assert_eq!(congestion_of_a_connection(&named).await, "reno");
+        let system = congestion_of_a_connection(&Congestion::System).await;
+        let auto = congestion_of_a_connection(&Congestion::Auto).await;
+        let can_be_had = Congestion::Named("bbr".to_owned()).choose().is_ok();
+        assert_eq!(auto, if can_be_had { "bbr" } else { &system });
+    }
+}

@@ -1,0 +1,160 @@
+//! Counts what goes to a bucket, and remembers how fast one connection carries it.
+
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::time::Instant;
+
+use super::body::Progress;
+
+/// Bodies shorter than this do not wait for their turn: what is small is never stuck behind what is large.
+const SMALL_BYTES: u64 = 1 << 20;
+
+/// Of a body shorter than this the round trips are most of its time.
+const TELLING_BYTES: u64 = 256 << 10;
+
+/// How much one more measurement counts. Bodies are minutes long where it matters.
+const WEIGHT: f64 = 0.3;
+
+/// A round trip above this leaves the region, and most likely the country.
+const FAR: Duration = Duration::from_millis(50);
+
+/// Where one connection carries 20 Mbit/s, so many files at a time fill any link that one process is for.
+pub(super) const FAST_ENOUGH: f64 = 2_500_000.0;
+
+/// What one connection is taken to carry to a far store before any has shown it, in bytes a second: 1 Mbit/s.
+const PRESUMED_FAR: f64 = 125_000.0;
+
+/// What has gone to one bucket so far.
+#[derive(Debug)]
+pub(super) struct Traffic {
+    turns: Arc<Semaphore>,
+    put_bytes: AtomicU64,
+    wasted_bytes: AtomicU64,
+    stalls: AtomicU64,
+    now: AtomicUsize,
+    most: AtomicUsize,
+    pace: Mutex<Pace>,
+}
+
+#[derive(Debug, Default)]
+struct Pace {
+    round_trip: Option<Duration>,
+    /// Of one connection, in bytes a second.
+    goodput: Option<f64>,
+}
+
+/// One body on its way; counted when it is dropped.
+#[derive(Debug)]
+pub(super) struct Sending<'a> {
+    traffic: &'a Traffic,
+    progress: Arc<Progress>,
+    begun: Instant,
+    arrived: bool,
+    _turn: Option<OwnedSemaphorePermit>,
+}
+
+impl Traffic {
+    /// No more than `connections` long bodies at a time.
+    pub(super) fn new(connections: usize) -> Self {
+        Self {
+            turns: Arc::new(Semaphore::new(connections.max(1))),
+            put_bytes: AtomicU64::default(),
+            wasted_bytes: AtomicU64::default(),
+            stalls: AtomicU64::default(),
+            now: AtomicUsize::default(),
+            most: AtomicUsize::default(),
+            pace: Mutex::default(),
+        }
+    }
+
+    /// Waits for the turn of a body of this length.
+    pub(super) async fn turn(&self, length: u64) -> Option<OwnedSemaphorePermit> {
+        if length < SMALL_BYTES {
+            return None;
+        }
+        let turn = Arc::clone(&self.turns).acquire_owned().await;
+        Some(turn.expect("the turns are never closed"))
+    }
+
+    pub(super) fn begin(
+        &self,
+        progress: Arc<Progress>,
+        turn: Option<OwnedSemaphorePermit>,
+    ) -> Sending<'_> {
+        let now = self.now.fetch_add(1, Ordering::Relaxed) + 1;
+        self.most.fetch_max(now, Ordering::Relaxed);
+        Sending {
+            traffic: self,
+            progress,
+            begun: Instant::now(),
+            arrived: false,
+            _turn: turn,
+        }
+    }
+
+    /// A request with nothing to carry took this long.
+    pub(super) fn round_trip(&self, took: Duration) {
+        let mut pace = self.pace();
+        pace.round_trip = Some(pace.round_trip.map_or(took, |before| before.min(took)));
+    }
+
+    /// What one connection carries in bytes a second, as far as anything tells it; None where the store is near.
+    pub(super) fn goodput(&self) -> Option<f64> {
+        let pace = self.pace();
+        let is_far = pace.round_trip.is_some_and(|took| took >= FAR);
+        pace.goodput.or(is_far.then_some(PRESUMED_FAR))
+    }
+
+    /// Whether one connection is known to carry little.
+    pub(super) fn is_slow(&self) -> bool {
+        self.goodput().is_some_and(|goodput| goodput < FAST_ENOUGH)
+    }
+
+    fn measured(&self, bytes: u64, took: Duration) {
+        if bytes < TELLING_BYTES || took.is_zero() {
+            return;
+        }
+        let goodput = bytes as f64 / took.as_secs_f64();
+        let mut pace = self.pace();
+        let before = pace.goodput.unwrap_or(goodput);
+        pace.goodput = Some(before + WEIGHT * (goodput - before));
+    }
+
+    fn pace(&self) -> MutexGuard<'_, Pace> {
+        self.pace.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Sending<'_> {
+    pub(super) fn progress(&self) -> &Arc<Progress> {
+        &self.progress
+    }
+
+    /// The server says that it has it.
+    pub(super) fn arrived(mut self) {
+        self.arrived = true;
+        let took = self.begun.elapsed().saturating_sub(self.progress.waited());
+        self.traffic.measured(self.progress.length(), took);
+    }
+
+    /// It came to a stop and is given up.
+    pub(super) fn stalled(self) {
+        self.traffic.stalls.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+impl Drop for Sending<'_> {
+    fn drop(&mut self) {
+        let traffic = self.traffic;
+        traffic.now.fetch_sub(1, Ordering::Relaxed);
+        let (counter, bytes) = if self.arrived {
+            (&traffic.put_bytes, self.progress.length())
+        } else {
+            (&traffic.wasted_bytes, self.progress.taken())
+        };
+        counter.fetch_add(bytes, Ordering::Relaxed);
+    }
+}
