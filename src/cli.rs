@@ -3,7 +3,7 @@
 mod manual;
 
 use std::net::SocketAddr;
-use std::num::NonZeroUsize;
+use std::num::{NonZeroU64, NonZeroUsize};
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum, ValueHint};
@@ -12,7 +12,8 @@ use url::Url;
 
 use crate::asset::Arch;
 use crate::config::{
-    self, Acl, BadOrigin, Config, ConfigError, Environment, Host, Layer, Publish, Rate, Target,
+    self, Acl, BadOrigin, Config, ConfigError, Environment, Host, Layer, Publish, Rate, Size,
+    Target,
 };
 use crate::layout::Layout;
 use crate::limits::Night;
@@ -22,6 +23,7 @@ use crate::terminal::Showing;
 const MIRRORED: &str = "What is mirrored";
 const PLACE: &str = "Where it goes";
 const FETCHING: &str = "How it is fetched";
+const MEASURED: &str = "What is measured";
 const BUCKET: &str = "The bucket";
 const EVERYWHERE: &str = "Everywhere";
 
@@ -96,6 +98,9 @@ pub enum Command {
     Env(EnvArgs),
     /// Serve a mirror in a folder over HTTP, for labs and air gaps
     Serve(ServeArgs),
+    /// Measure the link: what connections bring from each origin and carry to a bucket, and the settings that suit it
+    #[command(after_long_help = manual::BENCH)]
+    Bench(BenchArgs),
     /// Show it all on this machine: no network, no account
     Demo(DemoArgs),
     /// Print bucket policies that let nodes read the mirror without ACLs
@@ -191,6 +196,40 @@ pub struct ServeArgs {
     /// Where to listen; port 0 takes a free one. Anyone who reaches it can read the mirror
     #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:8080")]
     pub listen: SocketAddr,
+}
+
+#[derive(Debug, Clone, Args)]
+pub struct BenchArgs {
+    #[command(flatten)]
+    pub selection: SelectionArgs,
+    #[command(flatten)]
+    pub target: TargetArgs,
+    #[command(flatten)]
+    pub fetch: FetchArgs,
+    /// Measure by this file in place of the largest of each host of the release
+    #[arg(long, value_name = "URL", value_parser = config::source, help_heading = MEASURED)]
+    pub url: Option<Url>,
+    /// Measure this end alone [default: the origins, and the store if it is a bucket]
+    #[arg(long, value_name = "END", help_heading = MEASURED)]
+    pub only: Option<End>,
+    /// The most that is carried in all, shared by the ends; on a slow link the time ends it sooner
+    #[arg(long, value_name = "SIZE", default_value = "128MiB", help_heading = MEASURED)]
+    pub budget: Size,
+    /// The longest that one number of connections is looked at; the first two fifths are for slow start
+    #[arg(long, value_name = "N", default_value = "5", help_heading = MEASURED)]
+    pub seconds: NonZeroU64,
+    /// Draw the plot into this file too
+    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath, help_heading = MEASURED)]
+    pub svg: Option<PathBuf>,
+}
+
+/// The ends of a link.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum End {
+    /// Where files come from
+    Origin,
+    /// Where they go
+    Store,
 }
 
 #[derive(Debug, Clone, Args)]
@@ -411,6 +450,11 @@ impl Command {
                 args.selection.say(&mut layer);
                 args.target.say(&mut layer);
             }
+            Self::Bench(args) => {
+                args.selection.say(&mut layer);
+                args.target.say(&mut layer);
+                args.fetch.say(&mut layer);
+            }
             Self::BucketPolicy(args) => {
                 say_list(&mut layer, "to", args.to.as_slice());
                 layer.set_some("s3.region", args.region.as_deref());
@@ -525,7 +569,9 @@ mod tests {
 
     #[test]
     fn flags_not_typed_leave_every_default() {
-        for command in ["sync", "plan", "assets", "verify", "repair", "env", "demo"] {
+        for command in [
+            "sync", "plan", "assets", "verify", "repair", "env", "bench", "demo",
+        ] {
             let mut config = typed(command);
             config.colour = Config::default().colour;
             assert_eq!(config, Config::default(), "{command}");

@@ -1,5 +1,6 @@
 //! Carries out one subcommand each: settings to parts, parts to stages, and what came of it to an exit code.
 
+mod bench;
 mod consumer;
 mod demo;
 mod parts;
@@ -84,6 +85,7 @@ async fn run_with(
         Command::Repair(args) => repair(args, output, config, observer, &stop, screen).await,
         Command::Env(args) => consumer::env(args, output, config, observer.as_ref()).await,
         Command::Serve(args) => serve(args, stop).await,
+        Command::Bench(args) => bench::bench(args, output, config, observer, &stop).await,
         Command::BucketPolicy(args) => policy::policy(args, config),
         Command::Demo(args) => {
             let played = stop.run_until_cancelled(demo::demo(args, output)).await;

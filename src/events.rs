@@ -20,6 +20,8 @@ pub enum Event {
     Waiting { what: String },
     /// So many of the assets' digests have been looked up.
     Resolving { done: usize, total: usize },
+    /// The link to `place` is being measured over so many connections.
+    Measuring { place: String, connections: usize },
     /// What is to be done is known. `bytes` is None while a length among the transfers is unknown.
     Planned {
         transfers: usize,

@@ -41,6 +41,7 @@ pub mod vouch;
 
 // The engine.
 pub mod audit;
+pub mod measure;
 pub mod sync;
 pub mod transfer;
 

@@ -108,6 +108,29 @@ Examples:
   kops-mirror env --kubernetes v1.34.8 --kops 1.36.2 \\
     --to s3://my-mirror/k8s --region cn-north-1 --as spec";
 
+pub(super) const BENCH: &str = "\
+Reads parts of a large file over 1, 2, 4, … connections up to
+--connections and throws them away; into a bucket it puts objects of
+noise below PREFIX/.bench and removes them again, after Ctrl-C too. Says
+which settings are the best for this link, and how long the release
+takes with them. Without a release it measures by kops 1.36.2 and
+Kubernetes v1.34.8. A folder is no link: with one, origins alone are
+measured. The exit code is 1 when an end could not be measured, or when
+something could not be removed.
+
+Examples:
+  Every origin of a release, and the way to a bucket:
+    kops-mirror bench --kubernetes v1.34.8 --kops 1.36.2 \\
+      --to s3://my-mirror/k8s --region cn-north-1 --svg link.svg
+
+  One file, with less than it would cost to fetch it:
+    kops-mirror bench --url https://dl.k8s.io/v1.34.8/kubernetes.tar.gz \\
+      --budget 16MiB
+
+  The store alone, more patiently:
+    kops-mirror bench --only store --to s3://my-mirror/k8s \\
+      --seconds 20 --connections 128 -o json";
+
 pub(super) const BUCKET_POLICY: &str = "\
 Nodes and kops read the mirror without credentials. New buckets refuse
 ACLs, so a policy must let them in; the narrowest that serves is a VPC

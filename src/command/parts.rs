@@ -7,6 +7,7 @@ use std::time::Duration;
 use crate::config::{Config, Publish, Rate, Target};
 use crate::events::{Event, Observer};
 use crate::limits::{Limits, Rates};
+use crate::measure::{Kernel, Scratch};
 use crate::origin::{HostSettings, OriginSettings, Origins};
 use crate::spool::{SpoolFolder, SpoolFolderError};
 use crate::store::Store;
@@ -49,6 +50,26 @@ fn s3_options(config: &Config, bucket: &str, prefix: &str) -> S3Options {
         congestion: s3.congestion.clone(),
         ..S3Options::new(bucket, prefix)
     }
+}
+
+/// Where a bucket's link is measured: a folder beside the mirror's files, for each congestion control that its connections can be
+/// given. Today that is the system's own.
+pub(super) async fn scratches(
+    config: &Config,
+    bucket: &str,
+    prefix: &str,
+) -> anyhow::Result<Vec<Scratch>> {
+    let below = format!("{prefix}/.bench");
+    let options = s3_options(config, bucket, below.trim_start_matches('/'));
+    let place = Target::Bucket {
+        bucket: bucket.to_owned(),
+        prefix: prefix.to_owned(),
+    };
+    Ok(vec![Scratch {
+        place: place.to_string(),
+        store: Box::new(S3Store::connect(options).await?),
+        congestion: Kernel::ask().map(|kernel| kernel.system),
+    }])
 }
 
 /// The upstreams as the settings have them.

@@ -124,6 +124,11 @@ impl Observer for Bars {
                     .set_message(format!("looking up digests, {done} of {total}"));
                 return;
             }
+            Event::Measuring { .. } => {
+                self.total
+                    .set_message(line(event, self.colour).unwrap_or_default());
+                return;
+            }
             Event::Started { key, .. } => {
                 let flight = state.tally.flights[key];
                 self.show(state, key, flight);

@@ -125,6 +125,10 @@ pub(super) fn line(event: &Event, colour: bool) -> Option<String> {
     };
     let line = match event {
         Event::Waiting { what } => format!("waiting for {what}"),
+        Event::Measuring { place, connections } => {
+            let s = if *connections == 1 { "" } else { "s" };
+            format!("measuring {place} over {connections} connection{s}")
+        }
         Event::Planned {
             transfers,
             bytes,
