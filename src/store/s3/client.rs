@@ -20,6 +20,7 @@ use aws_smithy_http_client::{Builder as HttpBuilder, Connector};
 use aws_smithy_runtime_api::client::http::SharedHttpClient;
 use aws_smithy_types::timeout::TimeoutConfig;
 use aws_types::service_config::ServiceConfigKey;
+use hyper_util::client::proxy::matcher::Matcher;
 use url::{Host, Url};
 
 use super::congestion::Chosen;
@@ -53,9 +54,7 @@ pub(super) struct Clients {
 
 pub(super) async fn connect(options: &S3Options) -> Result<Clients, StoreError> {
     let congestion = options.congestion.choose()?;
-    let proxies = proxies(options);
-    let rides_out_loss = congestion.rides_out_loss() && proxies.is_disabled();
-    let found = environment(options, http(proxies, congestion)?).await;
+    let found = environment(options).await;
     let endpoint = endpoint(options, &found);
     let region = found
         .region()
@@ -66,13 +65,24 @@ pub(super) async fn connect(options: &S3Options) -> Result<Clients, StoreError> 
                 .then_some(Region::from_static(ANY_REGION))
         })
         .ok_or_else(|| no_region(options))?;
-    let common = aws_sdk_s3::config::Builder::from(&found)
+    let mut common = aws_sdk_s3::config::Builder::from(&found)
         .region(region.clone())
         // A plain body with Content-Length and UNSIGNED-PAYLOAD is the one form that every server takes.
         .request_checksum_calculation(RequestChecksumCalculation::WhenRequired)
         .response_checksum_validation(ResponseChecksumValidation::WhenRequired)
         .force_path_style(options.path_style.unwrap_or(endpoint.is_some()))
         .interceptor(RequestLog);
+    let site = Site {
+        region: region.to_string(),
+        endpoint,
+    };
+    let is_ours = !is_proxied(&site.server());
+    let rides_out_loss = is_ours && congestion.rides_out_loss();
+    if is_ours {
+        common = common.http_client(connections(congestion)?);
+    } else {
+        tracing::info!("through a proxy connections have the system's congestion control");
+    }
     let timeouts = TimeoutConfig::builder()
         .connect_timeout(CONNECT_TIMEOUT)
         .operation_attempt_timeout(ANSWER_TIMEOUT)
@@ -85,30 +95,26 @@ pub(super) async fn connect(options: &S3Options) -> Result<Clients, StoreError> 
     Ok(Clients {
         requests: Client::from_conf(requests.build()),
         transfers: Client::from_conf(transfers.build()),
-        site: Site {
-            region: region.to_string(),
-            endpoint,
-        },
+        site,
         rides_out_loss,
     })
 }
 
 /// The proxies of the environment, as every tool takes them; a server on this machine is never behind one.
 fn proxies(options: &S3Options) -> ProxyConfig {
-    let local = options
-        .endpoint
-        .as_ref()
-        .and_then(Url::host)
-        .is_some_and(|host| match host {
-            Host::Domain(name) => name == "localhost",
-            Host::Ipv4(address) => address.is_loopback(),
-            Host::Ipv6(address) => address.is_loopback(),
-        });
-    if local {
+    if options.endpoint.as_ref().is_some_and(is_local) {
         ProxyConfig::disabled()
     } else {
         ProxyConfig::from_env()
     }
+}
+
+fn is_local(url: &Url) -> bool {
+    url.host().is_some_and(|host| match host {
+        Host::Domain(name) => name == "localhost",
+        Host::Ipv4(address) => address.is_loopback(),
+        Host::Ipv6(address) => address.is_loopback(),
+    })
 }
 
 /// Writes every attempt at a request into the log, with nothing of its query or headers: they may be secret.
@@ -134,36 +140,45 @@ impl Intercept for RequestLog {
     }
 }
 
-/// The HTTP client. Through a proxy it is the SDK's own: there the congestion control of the whole way is the proxy's.
-fn http(proxies: ProxyConfig, congestion: Chosen) -> Result<SharedHttpClient, StoreError> {
-    if proxies.is_disabled() {
-        let how = Connecting {
-            congestion,
-            timeout: CONNECT_TIMEOUT,
-            pool_idle_timeout: POOL_IDLE_TIMEOUT,
-        };
-        return how.client().map_err(|error| {
-            let what = "can't read the certificates of this system (SSL_CERT_FILE names others)";
-            StoreError::new(StoreErrorKind::Permanent, what).caused_by(error)
-        });
-    }
-    tracing::debug!("through a proxy connections have the system's congestion control");
-    Ok(
-        HttpBuilder::new().build_with_connector_fn(move |settings, _| {
-            let connector = Connector::builder()
-                .tls_provider(Provider::Rustls(CryptoMode::AwsLc))
-                .proxy_config(proxies.clone())
-                .pool_idle_timeout(POOL_IDLE_TIMEOUT);
-            match settings {
-                Some(settings) => connector.connector_settings(settings.clone()).build(),
-                None => connector.build(),
-            }
-        }),
-    )
+/// Connections of our own, where no proxy makes them.
+fn connections(congestion: Chosen) -> Result<SharedHttpClient, StoreError> {
+    let how = Connecting {
+        congestion,
+        timeout: CONNECT_TIMEOUT,
+        pool_idle_timeout: POOL_IDLE_TIMEOUT,
+    };
+    how.client().map_err(|error| {
+        let what = "can't read the certificates of this system (SSL_CERT_FILE names others)";
+        StoreError::new(StoreErrorKind::Permanent, what).caused_by(error)
+    })
+}
+
+/// Whether the proxies of the environment stand between here and a server: a URL, or a host that is reached over TLS.
+fn is_proxied(server: &str) -> bool {
+    let url = if server.contains("://") {
+        server.to_owned()
+    } else {
+        format!("https://{server}")
+    };
+    let (Ok(url), Ok(uri)) = (Url::parse(&url), url.parse()) else {
+        return false;
+    };
+    !is_local(&url) && Matcher::from_env().intercept(&uri).is_some()
 }
 
 /// Credentials, region and endpoint as every AWS tool finds them.
-async fn environment(options: &S3Options, http: SharedHttpClient) -> SdkConfig {
+async fn environment(options: &S3Options) -> SdkConfig {
+    let proxies = proxies(options);
+    let http = HttpBuilder::new().build_with_connector_fn(move |settings, _| {
+        let connector = Connector::builder()
+            .tls_provider(Provider::Rustls(CryptoMode::AwsLc))
+            .proxy_config(proxies.clone())
+            .pool_idle_timeout(POOL_IDLE_TIMEOUT);
+        match settings {
+            Some(settings) => connector.connector_settings(settings.clone()).build(),
+            None => connector.build(),
+        }
+    });
     let mut loader = aws_config::defaults(BehaviorVersion::latest())
         .http_client(http)
         .timeout_config(
