@@ -13,12 +13,9 @@ use crate::digest::Digest;
 use crate::events::{Event, told};
 use crate::plan::Item;
 use crate::publish::{self, Batch};
-use crate::spool::Spool;
+use crate::spool::{SMALL_MAX_BYTES, Spool};
 use crate::store::staging::{Staged, Staging};
 use crate::verify::{Arriving, Verdict};
-
-/// What is no longer than this is put when it is whole: there is nothing to gain.
-const SMALL_BYTES: u64 = 4 << 20;
 
 /// A file on its way, or there, and what is told of it meanwhile.
 pub(super) struct Coming {
@@ -37,18 +34,18 @@ impl Mirror {
         targets: &[usize],
         coming: Coming,
     ) -> Vec<usize> {
-        let Some(length) = coming.length().await.filter(|length| *length > SMALL_BYTES) else {
+        let Some(length) = coming
+            .length()
+            .await
+            .filter(|length| *length > SMALL_MAX_BYTES)
+        else {
             return Vec::new();
         };
         let puts = targets.iter().map(|&at| {
             let coming = &coming;
             async move {
-                let staging = self.targets[at].staging();
-                let is_there = match staging {
-                    Some(staging) => match self.batch(at, item, staging, coming, length).await {
-                        Some(batch) => self.stage(at, item, batch, coming).await,
-                        None => self.cut_through(at, item, coming).await,
-                    },
+                let is_there = match self.batch(at, item, coming, length).await {
+                    Some(batch) => self.stage(at, item, batch, coming).await,
                     None => self.cut_through(at, item, coming).await,
                 };
                 is_there.then_some(at)
@@ -62,10 +59,10 @@ impl Mirror {
         &'a self,
         at: usize,
         item: &'a Item,
-        staging: &'a dyn Staging,
         coming: &'a Coming,
         length: u64,
     ) -> Option<Batch<'a>> {
+        let staging = self.targets[at].staging()?;
         let staged = Staged {
             run: self.spools.name().to_owned(),
             digest: item.wanted.name()?,
