@@ -115,6 +115,21 @@ pub struct Link {
     pub hedges_won: u64,
 }
 
+/// What went to one target, and at what cost.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize)]
+pub struct StoreLeg {
+    /// Body bytes that arrived.
+    pub bytes: u64,
+    /// Body bytes that were sent in vain: of puts that broke, and of those that were given up to be sent again.
+    pub bytes_again: u64,
+    /// The most connections with a body on its way at a time.
+    pub connections_max: usize,
+    /// What one connection carries, as last measured; None where no body was long enough to tell.
+    pub bytes_per_second: Option<f64>,
+    /// Bodies that came to a stop and were given up.
+    pub stalls: u64,
+}
+
 /// What became of every asset that was wanted, and what it cost.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Report {
@@ -130,6 +145,8 @@ pub struct Report {
     pub requests: BTreeMap<String, u64>,
     /// By origin's host.
     pub links: BTreeMap<String, Link>,
+    /// By target, where it is reached over a network.
+    pub stores: BTreeMap<String, StoreLeg>,
     /// What part of the rate that was set was used; None without one.
     pub limit_used: Option<f64>,
     /// Somebody stopped it before its end.
@@ -183,6 +200,29 @@ impl fmt::Display for Link {
         }
         if self.hedges_won > 0 {
             write!(f, " ({} won)", self.hedges_won)?;
+        }
+        Ok(())
+    }
+}
+
+impl fmt::Display for StoreLeg {
+    /// `205.04 MiB over 64 connections at most, 91.00 KiB/s each; 5.00 MiB again; 1 stall`
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let connections = plural(self.connections_max as u64, "connection");
+        write!(f, "{} over {connections} at most", BinaryBytes(self.bytes))?;
+        #[expect(
+            clippy::cast_possible_truncation,
+            clippy::cast_sign_loss,
+            reason = "a speed is positive and below 2^64"
+        )]
+        if let Some(speed) = self.bytes_per_second {
+            write!(f, ", {}/s each", BinaryBytes(speed as u64))?;
+        }
+        if self.bytes_again > 0 {
+            write!(f, "; {} again", BinaryBytes(self.bytes_again))?;
+        }
+        if self.stalls > 0 {
+            write!(f, "; {}", plural(self.stalls, "stall"))?;
         }
         Ok(())
     }
@@ -320,6 +360,10 @@ impl Report {
             let title = if at == 0 { "Links" } else { "" };
             writeln!(out, "{title:<12} {host}: {link}")?;
         }
+        for (at, (place, leg)) in self.stores.iter().enumerate() {
+            let title = if at == 0 { "Put" } else { "" };
+            writeln!(out, "{title:<12} {place}: {leg}")?;
+        }
         let width = self
             .requests
             .keys()
@@ -346,6 +390,7 @@ impl Serialize for Report {
             totals: Totals,
             requests: &'a BTreeMap<String, u64>,
             links: &'a BTreeMap<String, Link>,
+            stores: &'a BTreeMap<String, StoreLeg>,
             assets: &'a [Outcome],
         }
         Document {
@@ -355,6 +400,7 @@ impl Serialize for Report {
             totals: self.totals(),
             requests: &self.requests,
             links: &self.links,
+            stores: &self.stores,
             assets: &self.outcomes,
         }
         .serialize(serializer)
@@ -444,6 +490,17 @@ mod tests {
                 ),
             ]
             .into(),
+            stores: [(
+                "s3://mirror".to_owned(),
+                StoreLeg {
+                    bytes: 3 << 20,
+                    bytes_again: 1 << 20,
+                    connections_max: 5,
+                    bytes_per_second: Some(93_184.0),
+                    stalls: 1,
+                },
+            )]
+            .into(),
             requests: [
                 ("dl.k8s.io".to_owned(), 12),
                 ("s3://mirror".to_owned(), 1234),
@@ -461,6 +518,7 @@ Fetched      3.00 MiB in 00:00:02, 1.50 MiB/s on average; 1.00 KiB of it again
 Limit        91 % of it used
 Links        dl.k8s.io:443: 64 connections, 2.00 MiB/s at best; 3 stalls, 1 break, 2 late parts (1 won)
              github.com:443: 1 connection
+Put          s3://mirror: 3.00 MiB over 5 connections at most, 91.00 KiB/s each; 1.00 MiB again; 1 stall
 Requests     dl.k8s.io        12
              s3://mirror   1,234
 The rest is there; the same command takes up what failed.
@@ -484,6 +542,7 @@ The rest is there; the same command takes up what failed.
         assert_eq!(document["releases"][0], "kops-1.36.2-v1.34.8");
         assert_eq!(document["totals"]["mean_bytes_per_second"], 5.0);
         assert_eq!(document["links"]["dl.k8s.io:443"]["stalls"], 3);
+        assert!(document["stores"].is_object());
         assert_eq!(document["assets"][1]["kind"], "failed");
         assert_eq!(document["assets"][1]["key"], "a/1");
     }

@@ -25,6 +25,7 @@ use serde::{Deserialize, Serialize};
 use self::staging::Staging;
 use crate::asset::Key;
 use crate::digest::{Algorithm, Digest};
+use crate::report::StoreLeg;
 use crate::retry::Class;
 use crate::verify::Publishable;
 
@@ -249,6 +250,11 @@ pub trait Store: Send + Sync + fmt::Debug {
     /// Whether one connection carries so little to here that the largest object is what takes longest, as far as is known.
     fn is_slow(&self) -> bool {
         false
+    }
+
+    /// What has gone there so far; None where it goes over no network.
+    fn leg(&self) -> Option<StoreLeg> {
+        None
     }
 
     /// Where parts of an object can wait unseen until it is verified; None where that has no sense.

@@ -21,7 +21,7 @@ use crate::limits::Rank;
 use crate::plan::summary::Summary;
 use crate::plan::{Action, Conflict, Held, Item, Plan};
 use crate::publish;
-use crate::report::{Kind, Outcome as Line, Report};
+use crate::report::{Kind, Outcome as Line, Report, StoreLeg};
 use crate::store::{Attributes, Condition, ETag, Object, Store, StoreError};
 use crate::transfer::{self, Ended, Mirror, Outcome};
 use crate::vouch::{Hearing, Vouched};
@@ -399,6 +399,7 @@ pub async fn carry_out(
     mirror.limits.remember(mirror.spools.path());
     let mut report = Report {
         links: mirror.limits.links(),
+        stores: legs(mirror),
         limit_used: mirror.limits.share_used(),
         marked,
         interrupted: stop.is_cancelled(),
@@ -432,6 +433,13 @@ async fn clear_staging(mirror: &Mirror) {
     let run = mirror.spools.name();
     let stagings = mirror.targets.iter().filter_map(|target| target.staging());
     join_all(stagings.map(|staging| staging.clear(run))).await;
+}
+
+fn legs(mirror: &Mirror) -> BTreeMap<String, StoreLeg> {
+    let targets = mirror.targets.iter();
+    let legs = targets.filter_map(|target| Some((target.place().to_owned(), target.leg()?)));
+    legs.filter(|(_, leg)| leg.bytes + leg.bytes_again > 0)
+        .collect()
 }
 
 fn places(mirror: &Mirror) -> impl Iterator<Item = String> {

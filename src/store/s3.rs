@@ -40,6 +40,7 @@ use super::{
     StoreError, StoreErrorKind,
 };
 use crate::asset::Key;
+use crate::report::StoreLeg;
 use crate::verify::Publishable;
 
 /// Copying 5 GiB within a region takes a minute or two.
@@ -418,6 +419,10 @@ impl Store for S3Store {
 
     fn is_slow(&self) -> bool {
         self.traffic.is_slow()
+    }
+
+    fn leg(&self) -> Option<StoreLeg> {
+        Some(self.traffic.leg())
     }
 
     fn staging(&self) -> Option<&dyn Staging> {

@@ -9,7 +9,7 @@ use kops_mirror::loopback::origin::{Fault, File, When};
 use kops_mirror::loopback::s3::{Exchanged, Fault as S3Fault, Imitation, Options, Trouble};
 use kops_mirror::report::{Kind, Report};
 use kops_mirror::store::Store;
-use kops_mirror::store::s3::{S3Options, S3Store, Way};
+use kops_mirror::store::s3::{Congestion, S3Options, S3Store, Way};
 
 use crate::support::bucket::{BucketServer, PREFIX};
 use crate::support::program::{Program, Running, finish};
@@ -23,6 +23,8 @@ const MOMENT: Duration = Duration::from_millis(5);
 async fn store(server: &BucketServer, way: Way) -> Arc<dyn Store> {
     let options = S3Options {
         way,
+        // Where the system lets this user have BBR, nothing would be staged by itself.
+        congestion: Congestion::System,
         ..server.options()
     };
     Arc::new(S3Store::connect(options).await.unwrap())
@@ -154,8 +156,12 @@ async fn parts_are_put_while_the_file_arrives_and_become_one_single_part_object(
 async fn a_busy_server_gets_one_part_again() {
     let stage = Stage::new(2).await;
     stage.order(S3Fault::slow_down().on("UploadPart").times(4));
-    transferred(&stage.sync().await);
+    let report = stage.sync().await;
+    transferred(&report);
     stage.is_there_once(2).await;
+    let leg = report.stores.values().next().unwrap();
+    assert!(leg.bytes >= LENGTH && leg.bytes_again < 4 * PART, "{leg:?}");
+    assert!(leg.connections_max >= 1, "{leg:?}");
     assert_eq!(stage.server.0.faults().outstanding(), 0);
     assert_eq!(stage.parts(), [LENGTH - 2 * PART, PART, PART]);
     assert_eq!(stage.puts_of_the_file(), 0);

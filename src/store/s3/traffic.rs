@@ -8,6 +8,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::Instant;
 
 use super::body::Progress;
+use crate::report::StoreLeg;
 
 /// Bodies shorter than this do not wait for their turn: what is small is never stuck behind what is large.
 const SMALL_BYTES: u64 = 1 << 20;
@@ -111,6 +112,17 @@ impl Traffic {
     /// Whether one connection is known to carry little.
     pub(super) fn is_slow(&self) -> bool {
         self.goodput().is_some_and(|goodput| goodput < FAST_ENOUGH)
+    }
+
+    /// What has gone there so far.
+    pub(super) fn leg(&self) -> StoreLeg {
+        StoreLeg {
+            bytes: self.put_bytes.load(Ordering::Relaxed),
+            bytes_again: self.wasted_bytes.load(Ordering::Relaxed),
+            connections_max: self.most.load(Ordering::Relaxed),
+            bytes_per_second: self.pace().goodput,
+            stalls: self.stalls.load(Ordering::Relaxed),
+        }
     }
 
     fn measured(&self, bytes: u64, took: Duration) {
