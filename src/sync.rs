@@ -357,7 +357,8 @@ pub async fn carry_out(
         bytes: busy.iter().map(|item| item.likely_length()).sum(),
         skipped: plan.all().count() - busy.len(),
     });
-    if !busy.is_empty() {
+    // A pointer alone is never staged, and a run with nothing to carry costs one listing.
+    if plan.items.iter().any(|item| !item.is_done()) {
         stop.run_until_cancelled(clear_staging(mirror)).await;
     }
     let mut outcomes = transfer::carry_out(plan.items, mirror, stop).await;
