@@ -185,6 +185,10 @@ impl Advice {
         if let Some(files) = self.files {
             writeln!(out, "files = {files}")?;
         }
+        let congestion = self.stores.values().find_map(|it| it.congestion.as_ref());
+        if let Some(congestion) = congestion {
+            writeln!(out, "\n[s3]\ncongestion = \"{congestion}\"")?;
+        }
         for (host, it) in &self.hosts {
             if Some(it.connections) != self.most_connections() {
                 let connections = it.connections;
@@ -208,12 +212,11 @@ impl ForStore {
         );
         let more = more(self.more_may_help, self.connections);
         let mut words = vec![format!("{place}: {carry}{with}.{more}")];
-        if self.connections > 1 && kernel.is_some_and(Kernel::offers_bbr) {
-            words.push(
-                "This kernel has bbr, which takes no loss for a full link and is not in use: try \
-                 'sysctl -w net.ipv4.tcp_congestion_control=bbr' and measure again."
-                    .to_owned(),
-            );
+        let way = kernel.and_then(Kernel::way_to_bbr);
+        if let Some(way) = way.filter(|_| self.connections > 1) {
+            words.push(format!(
+                "bbr takes no loss for a full link, and was not measured: {way}, and measure again."
+            ));
         }
         words
     }
@@ -417,6 +420,7 @@ mod tests {
             origin("dl.k8s.io", &[0.7, 1.8, 3.7, 7.0, 12.9, 24.9, 49.7]),
             origin("github.com", &[20.0, 40.0, 41.0]),
             store("cubic", &[0.7, 1.4, 2.8, 5.6, 11.0, 22.0, 45.0]),
+            store("bbr", &[50.0, 60.0, 70.0, 80.0, 85.0, 90.0, 97.0]),
         ];
         let advice = Advice::of(&measured, &Size::default(), None);
         let settings: toml::Table = advice.settings.parse().unwrap();
@@ -427,6 +431,8 @@ mod tests {
             files = 64
             [origins."github.com"]
             connections = 2
+            [s3]
+            congestion = "bbr"
         };
         assert_eq!(settings, wanted);
     }

@@ -46,8 +46,8 @@ pub struct Scratch {
     pub place: String,
     /// Keys of runs below its prefix are ours to remove.
     pub store: Box<dyn Store>,
-    /// The congestion control that its connections have, where this machine tells it.
-    pub congestion: Option<String>,
+    /// The congestion control that its connections have: its name, or `system`.
+    pub congestion: String,
 }
 
 /// Puts objects over more and more connections, and removes them.
@@ -59,7 +59,7 @@ pub async fn measure(
 ) -> Measured {
     let store = scratch.store.as_ref();
     let mut measured = Measured::begun(Side::Store, scratch.place.clone());
-    measured.congestion.clone_from(&scratch.congestion);
+    measured.congestion = Some(scratch.congestion.clone());
     measured.carried = format!("objects below {}, which are removed again", store.place());
     let puts = Puts::new(store);
     let tell = |connections| {

@@ -115,6 +115,7 @@ fn mistakes_in_the_command_are_refused_by_name() {
     check_refused(&["sync", "--endpoint", "127.0.0.1:9000"], &["--endpoint"]);
     check_refused(&["bench", "--budget", "64"], &["--budget", "64MiB"]);
     check_refused(&["bench", "--seconds", "0"], &["--seconds"]);
+    check_refused(&["bench", "--congestion", "a b"], &["--congestion", "bbr"]);
     check_refused(&["bench", "--only", "origins"], &["--only", "store"]);
     check_refused(&["bench", "--only", "store"], &["--to s3://"]);
     check_refused(&["plan", "-v", "-q"], &["--verbose", "--quiet"]);
@@ -165,7 +166,14 @@ fn help_names_every_flag_of_its_subcommand() {
     );
     check("serve", &[&["--listen"], EVERYWHERE]);
     let fetching = ["--origin", "--connections", "--limit"];
-    let measuring = ["--url", "--only", "--budget", "--seconds", "--svg"];
+    let measuring = [
+        "--url",
+        "--only",
+        "--congestion",
+        "--budget",
+        "--seconds",
+        "--svg",
+    ];
     check(
         "bench",
         &[SELECTION, TARGET, &fetching, &measuring, EVERYWHERE],
