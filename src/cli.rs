@@ -212,6 +212,9 @@ pub struct BenchArgs {
     /// Measure this end alone [default: the origins, and the store if it is a bucket]
     #[arg(long, value_name = "END", help_heading = MEASURED)]
     pub only: Option<End>,
+    /// Measure uploads with this congestion control alone: system, bbr, cubic, … [default: each that can be chosen]
+    #[arg(long, value_name = "NAME", help_heading = MEASURED)]
+    pub congestion: Option<Congestion>,
     /// The most that is carried in all, shared by the ends; on a slow link the time ends it sooner
     #[arg(long, value_name = "SIZE", default_value = "128MiB", help_heading = MEASURED)]
     pub budget: Size,
@@ -454,6 +457,8 @@ impl Command {
                 args.selection.say(&mut layer);
                 args.target.say(&mut layer);
                 args.fetch.say(&mut layer);
+                let congestion = args.congestion.as_ref().map(ToString::to_string);
+                layer.set_some("s3.congestion", congestion);
             }
             Self::BucketPolicy(args) => {
                 say_list(&mut layer, "to", args.to.as_slice());

@@ -16,7 +16,7 @@ use std::fmt;
 use std::ops::Range;
 use std::time::Duration;
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use reqwest::header::{self, HeaderMap, HeaderName, HeaderValue};
 use reqwest::{Client, Method, Response, StatusCode};
 use tokio::time::Instant;
@@ -535,6 +535,7 @@ impl Origins {
             stall_floor_bytes: self.settings.stall_floor_bytes,
             waited: Duration::ZERO,
             brought: 0,
+            buffer: BytesMut::new(),
             met: None,
         })
     }

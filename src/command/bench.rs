@@ -16,7 +16,7 @@ use super::{document, parts, say, select};
 use crate::asset::{Asset, Role};
 use crate::cli::{BenchArgs, End, Output};
 use crate::config::{Config, Target};
-use crate::events::{Event, Observer};
+use crate::events::Observer;
 use crate::measure::{
     self, Advice, Allowance, Findings, Kernel, Measured, Sample, Scratch, Size, Upstreams,
 };
@@ -168,8 +168,7 @@ async fn samples(
         size.untold += told.iter().filter(|(_, length)| length.is_none()).count();
         size.bytes.insert(host.clone(), bytes);
         let Some(largest) = largest(&told) else {
-            let what = format!("{host} has no file of 1 MiB or more: it is not measured");
-            observer.event(&Event::Warned { what });
+            tracing::info!("{host} has no file of 1 MiB or more: it is not measured");
             continue;
         };
         let known: BTreeSet<String> = samples.iter().map(|it| it.source.host()).collect();

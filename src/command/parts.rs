@@ -5,14 +5,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::config::{Config, Publish, Rate, Target};
-use crate::events::{Event, Observer};
+use crate::events::{Event, Observer, told};
 use crate::limits::{Limits, Rates};
 use crate::measure::{Kernel, Scratch};
 use crate::origin::{HostSettings, OriginSettings, Origins};
 use crate::spool::{SpoolFolder, SpoolFolderError};
 use crate::store::Store;
 use crate::store::folder::FolderStore;
-use crate::store::s3::{S3Options, S3Store, Way};
+use crate::store::s3::{Congestion, S3Options, S3Store, Way};
 use crate::transfer::Mirror;
 
 /// How often it is looked whether another run has ended.
@@ -52,24 +52,52 @@ fn s3_options(config: &Config, bucket: &str, prefix: &str) -> S3Options {
     }
 }
 
-/// Where a bucket's link is measured: a folder beside the mirror's files, for each congestion control that its connections can be
-/// given. Today that is the system's own.
+/// Where a bucket's link is measured, a folder beside the mirror's files, with the congestion control that was chosen; with
+/// each that can be had when none was.
 pub(super) async fn scratches(
     config: &Config,
     bucket: &str,
     prefix: &str,
 ) -> anyhow::Result<Vec<Scratch>> {
-    let below = format!("{prefix}/.bench");
-    let options = s3_options(config, bucket, below.trim_start_matches('/'));
     let place = Target::Bucket {
         bucket: bucket.to_owned(),
         prefix: prefix.to_owned(),
     };
-    Ok(vec![Scratch {
-        place: place.to_string(),
-        store: Box::new(S3Store::connect(options).await?),
-        congestion: Kernel::ask().map(|kernel| kernel.system),
-    }])
+    let below = format!("{prefix}/.bench");
+    let mut scratches = Vec::new();
+    let mut refused = None;
+    for congestion in congestions(config) {
+        let options = S3Options {
+            congestion: congestion.clone(),
+            ..s3_options(config, bucket, below.trim_start_matches('/'))
+        };
+        match S3Store::connect(options).await {
+            Ok(store) => scratches.push(Scratch {
+                place: place.to_string(),
+                store: Box::new(store),
+                congestion: congestion.to_string(),
+            }),
+            Err(error) => {
+                tracing::info!("{congestion} is not measured: {}", told(&error));
+                refused = Some(error);
+            }
+        }
+    }
+    match refused {
+        Some(error) if scratches.is_empty() => Err(error.into()),
+        _ => Ok(scratches),
+    }
+}
+
+fn congestions(config: &Config) -> Vec<Congestion> {
+    let chosen = &config.s3.congestion;
+    let choices = Kernel::ask()
+        .filter(|_| *chosen == Congestion::Auto)
+        .map(|kernel| kernel.choices());
+    match choices {
+        Some(names) => names.into_iter().map(Congestion::Named).collect(),
+        None => vec![chosen.clone()],
+    }
 }
 
 /// The upstreams as the settings have them.

@@ -121,7 +121,7 @@ impl Fetch<'_> {
     ) -> Result<bool, FetchError> {
         let name = self.sources[flight.source].to_string();
         while let Some(mut pieces) = answer.pieces(WRITE_BYTES).await? {
-            let bytes: usize = pieces.iter().map(Bytes::len).sum();
+            let bytes = pieces.len();
             self.limits.pass(host, bytes).await;
             if let Some(link) = host.received(bytes as u64) {
                 let host = self.sources[flight.source].host();
@@ -169,7 +169,7 @@ impl Fetch<'_> {
         &self,
         admission: Admission,
         offset: u64,
-        pieces: Vec<Bytes>,
+        pieces: Bytes,
         received: u64,
         origin: &str,
     ) -> Result<u64, FetchError> {
@@ -186,7 +186,7 @@ impl Fetch<'_> {
                     observer.event(&Event::Received { key, bytes });
                 }
             };
-            spool.write_as(admission, offset, &pieces, told)
+            spool.write_as(admission, offset, &[pieces], told)
         };
         let written = tokio::task::spawn_blocking(write)
             .await
@@ -301,17 +301,13 @@ struct Body {
 }
 
 impl Body {
-    /// Drops the part of the pieces that is known already; returns where the rest goes.
-    fn drop_known(&mut self, pieces: &mut [Bytes]) -> u64 {
-        for piece in pieces.iter_mut() {
-            let known = self.skip.saturating_sub(self.at).min(piece.len() as u64);
-            // `known` is no more than a piece's length.
-            let rest = piece.split_off(usize::try_from(known).unwrap_or(piece.len()));
-            *piece = rest;
-            self.at += known;
-        }
-        let offset = self.at;
-        self.at += pieces.iter().map(|piece| piece.len() as u64).sum::<u64>();
+    /// Drops what of the bytes is known already; returns where the rest goes.
+    fn drop_known(&mut self, pieces: &mut Bytes) -> u64 {
+        let known = self.skip.saturating_sub(self.at).min(pieces.len() as u64);
+        // `known` is no more than the length.
+        *pieces = pieces.split_off(usize::try_from(known).unwrap_or(pieces.len()));
+        let offset = self.at + known;
+        self.at = offset + pieces.len() as u64;
         offset
     }
 }

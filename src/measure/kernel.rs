@@ -34,9 +34,24 @@ impl Kernel {
         })
     }
 
-    /// Whether BBR, which takes a loss for no sign of a full link, is to be had and not in use.
-    pub(super) fn offers_bbr(&self) -> bool {
-        self.system != "bbr" && self.available.iter().any(|name| name == "bbr")
+    /// Those that connections can be tried with, the system's own first. Reno is in every kernel and does no better than cubic, so
+    /// it is left out unless it is the system's.
+    pub fn choices(&self) -> Vec<String> {
+        let others = self.available.iter();
+        let others = others.filter(|name| **name != self.system && *name != "reno");
+        let system = std::iter::once(&self.system);
+        system.chain(others).cloned().collect()
+    }
+
+    /// How to come by BBR, which takes a loss for no sign of a full link, where it is not to be had as it is.
+    pub(super) fn way_to_bbr(&self) -> Option<&'static str> {
+        let has = |names: &[String]| names.iter().any(|name| name == "bbr");
+        if !has(&self.available) {
+            return Some("load it with 'modprobe tcp_bbr'");
+        }
+        (!has(&self.allowed)).then_some(
+            "add it to net.ipv4.tcp_allowed_congestion_control with 'sysctl -w', or run as root",
+        )
     }
 }
 
@@ -44,12 +59,31 @@ impl Kernel {
 mod tests {
     use super::*;
 
+    fn kernel(system: &str, available: &str, allowed: &str) -> Kernel {
+        Kernel::parse(system, available, allowed).unwrap()
+    }
+
     #[test]
-    fn bbr_is_offered_where_it_is_there_and_not_in_use() {
-        let read = |system, available| Kernel::parse(system, available, "reno cubic\n");
-        assert!(read("cubic\n", "reno bbr cubic\n").unwrap().offers_bbr());
-        assert!(!read("bbr\n", "reno bbr cubic\n").unwrap().offers_bbr());
-        assert!(!read("cubic\n", "reno cubic\n").unwrap().offers_bbr());
-        assert_eq!(read("\n", "reno"), None);
+    fn the_systems_own_comes_first_and_reno_only_as_that() {
+        let choices = |system, available| kernel(system, available, "").choices();
+        assert_eq!(choices("cubic\n", "reno bbr cubic\n"), ["cubic", "bbr"]);
+        assert_eq!(choices("reno\n", "reno bbr\n"), ["reno", "bbr"]);
+        assert_eq!(Kernel::parse("\n", "reno", ""), None);
+    }
+
+    #[test]
+    fn whoever_has_bbr_is_not_told_how_to_come_by_it() {
+        let way = |available, allowed| kernel("cubic", available, allowed).way_to_bbr();
+        assert_eq!(way("reno bbr cubic", "reno bbr"), None);
+        assert!(
+            way("reno bbr cubic", "reno cubic")
+                .unwrap()
+                .contains("sysctl")
+        );
+        assert!(
+            way("reno cubic", "reno cubic")
+                .unwrap()
+                .contains("modprobe")
+        );
     }
 }

@@ -46,8 +46,8 @@ pub struct Scratch {
     pub place: String,
     /// Keys of runs below its prefix are ours to remove.
     pub store: Box<dyn Store>,
-    /// The congestion control that its connections have, where this machine tells it.
-    pub congestion: Option<String>,
+    /// The congestion control that its connections have: its name, or `system`.
+    pub congestion: String,
 }
 
 /// Puts objects over more and more connections, and removes them.
@@ -59,7 +59,7 @@ pub async fn measure(
 ) -> Measured {
     let store = scratch.store.as_ref();
     let mut measured = Measured::begun(Side::Store, scratch.place.clone());
-    measured.congestion.clone_from(&scratch.congestion);
+    measured.congestion = Some(scratch.congestion.clone());
     measured.carried = format!("objects below {}, which are removed again", store.place());
     let puts = Puts::new(store);
     let tell = |connections| {
@@ -136,6 +136,9 @@ impl<'a> Puts<'a> {
 
     /// Aims the next objects at what one connection carries.
     fn learn(&self, bytes: u64, took: Duration) {
+        if bytes < ASKED_MIN {
+            return;
+        }
         let seconds = took.as_secs_f64().max(1e-3);
         #[expect(
             clippy::cast_possible_truncation,
@@ -148,34 +151,45 @@ impl<'a> Puts<'a> {
         self.aimed.store(aimed, Ordering::Relaxed);
     }
 
-    /// Removes everything that was begun; says what could not be removed, and why.
+    /// Removes everything that was begun; says what may still be there, and why.
     async fn clear(&self, climbed: &Climbed) -> Vec<String> {
         let begun = std::mem::take(&mut *self.begun());
-        let unsure = || begun.iter().map(|key| self.unsure(key)).collect();
-        timeout(CLEARING_MAX, self.clear_all(&begun, climbed.given_up > 0))
-            .await
-            .unwrap_or_else(|_| unsure())
-    }
-
-    fn unsure(&self, key: &Key) -> String {
-        format!("{}/{key}", self.store.place())
+        let cleared = timeout(CLEARING_MAX, self.clear_all(&begun, climbed.given_up > 0)).await;
+        cleared.unwrap_or_else(|_| {
+            let place = self.store.place();
+            vec![format!(
+                "objects below {place}/{}: they could not be removed in time",
+                self.run.name
+            )]
+        })
     }
 
     async fn clear_all(&self, begun: &[Key], some_given_up: bool) -> Vec<String> {
         let mut left = self.remove(begun).await;
-        if some_given_up {
-            for pause in LOOKS {
-                sleep(pause).await;
-                left.extend(self.remove_what_is_listed().await);
-            }
-        } else if !begun.is_empty() {
-            left.extend(self.remove_what_is_listed().await);
+        let looks = if some_given_up {
+            &LOOKS[..]
+        } else {
+            &[Duration::ZERO]
+        };
+        for pause in looks {
+            sleep(*pause).await;
+            left = match self.store.list().await {
+                // What is not listed is not there, whatever became of its removal.
+                Ok(listing) => {
+                    let keys = listing.objects.into_iter().map(|object| object.key);
+                    let ours: Vec<Key> = keys.filter(|key| self.run.may_remove(key)).collect();
+                    self.remove(&ours).await
+                }
+                Err(error) => {
+                    left.push(format!("it can't be looked for: {}", told(&error)));
+                    left
+                }
+            };
         }
-        left.sort();
-        left.dedup();
         left
     }
 
+    /// Says what could not be removed, and why.
     async fn remove(&self, keys: &[Key]) -> Vec<String> {
         let removed = stream::iter(keys).map(|key| async move {
             let removed = self.store.delete(key).await;
@@ -186,17 +200,6 @@ impl<'a> Puts<'a> {
             .filter_map(|failed| async { failed })
             .collect()
             .await
-    }
-
-    async fn remove_what_is_listed(&self) -> Vec<String> {
-        match self.store.list().await {
-            Ok(listing) => {
-                let keys = listing.objects.into_iter().map(|object| object.key);
-                let ours: Vec<Key> = keys.filter(|key| self.run.may_remove(key)).collect();
-                self.remove(&ours).await
-            }
-            Err(error) => vec![told(&error)],
-        }
     }
 }
 

@@ -3,7 +3,7 @@
 use std::ops::Range;
 use std::time::Duration;
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use futures::FutureExt;
 use reqwest::Response;
 
@@ -28,6 +28,8 @@ pub struct Answer {
     /// Time spent waiting for this body since the floor was last checked, and what came in it.
     pub(super) waited: Duration,
     pub(super) brought: u64,
+    /// What [`Answer::pieces`] gathers.
+    pub(super) buffer: BytesMut,
     /// The end, or the error, that was met while looking for more than was asked for: bodies tell it only once.
     pub(super) met: Option<Result<Option<Bytes>, OriginError>>,
 }
@@ -77,28 +79,25 @@ impl Answer {
     /// What has come of the body: waits for the first piece, then takes what is there already, up to about `bytes_max`.
     /// None at the proper end.
     ///
-    /// The pieces are copies: each piece of a body keeps all of the buffer that it was read into, some 400 KiB however little of
-    /// that it is, and the connection would read on into another one.
-    pub async fn pieces(&mut self, bytes_max: usize) -> Result<Option<Vec<Bytes>>, OriginError> {
+    /// It is a copy, in a buffer of the answer's own that serves again once the bytes of before are dropped: each piece of a body
+    /// keeps all of the buffer that it was read into, some 400 KiB however little of that it is, and the connection would read on
+    /// into another one.
+    pub async fn pieces(&mut self, bytes_max: usize) -> Result<Option<Bytes>, OriginError> {
         let Some(first) = self.piece().await? else {
             return Ok(None);
         };
-        let mut bytes = first.len();
-        let mut pieces = vec![Bytes::copy_from_slice(&first)];
+        self.buffer.extend_from_slice(&first);
         drop(first);
-        while bytes < bytes_max {
+        while self.buffer.len() < bytes_max {
             match self.piece().now_or_never() {
-                Some(Ok(Some(piece))) => {
-                    bytes += piece.len();
-                    pieces.push(Bytes::copy_from_slice(&piece));
-                }
+                Some(Ok(Some(piece))) => self.buffer.extend_from_slice(&piece),
                 met => {
                     self.met = met;
                     break;
                 }
             }
         }
-        Ok(Some(pieces))
+        Ok(Some(self.buffer.split().freeze()))
     }
 
     pub fn shown(&self) -> &str {

@@ -31,7 +31,7 @@ fn check_refused(arguments: &[&str], words: &[&str]) {
     }
 }
 
-const SUBCOMMANDS: [&str; 11] = [
+const SUBCOMMANDS: [&str; 12] = [
     "sync",
     "plan",
     "assets",
@@ -39,6 +39,7 @@ const SUBCOMMANDS: [&str; 11] = [
     "repair",
     "env",
     "serve",
+    "bench",
     "demo",
     "bucket-policy",
     "completions",
@@ -112,6 +113,11 @@ fn mistakes_in_the_command_are_refused_by_name() {
     );
     check_refused(&["sync", "--congestion", "b b r"], &["--congestion", "bbr"]);
     check_refused(&["sync", "--endpoint", "127.0.0.1:9000"], &["--endpoint"]);
+    check_refused(&["bench", "--budget", "64"], &["--budget", "64MiB"]);
+    check_refused(&["bench", "--seconds", "0"], &["--seconds"]);
+    check_refused(&["bench", "--congestion", "a b"], &["--congestion", "bbr"]);
+    check_refused(&["bench", "--only", "origins"], &["--only", "store"]);
+    check_refused(&["bench", "--only", "store"], &["--to s3://"]);
     check_refused(&["plan", "-v", "-q"], &["--verbose", "--quiet"]);
 }
 
@@ -159,6 +165,19 @@ fn help_names_every_flag_of_its_subcommand() {
         &[SELECTION, TARGET, &["--base-url", "--as"], EVERYWHERE],
     );
     check("serve", &[&["--listen"], EVERYWHERE]);
+    let fetching = ["--origin", "--connections", "--limit"];
+    let measuring = [
+        "--url",
+        "--only",
+        "--congestion",
+        "--budget",
+        "--seconds",
+        "--svg",
+    ];
+    check(
+        "bench",
+        &[SELECTION, TARGET, &fetching, &measuring, EVERYWHERE],
+    );
     check("demo", &[&["--keep"], EVERYWHERE]);
     let policy = [
         "--to",

@@ -8,6 +8,7 @@
 #![allow(clippy::unused_async)]
 
 mod audit;
+mod bench;
 mod cli;
 mod connections;
 mod cut_through;

@@ -87,6 +87,7 @@ fn the_readme_shows_every_subcommand_that_others_rely_on() {
         "repair",
         "env",
         "serve",
+        "bench",
         "demo",
         "bucket-policy",
     ] {
