@@ -216,7 +216,7 @@ pub struct BenchArgs {
     #[arg(long, value_name = "NAME", help_heading = MEASURED)]
     pub congestion: Option<Congestion>,
     /// The most that is carried in all, shared by the ends; on a slow link the time ends it sooner
-    #[arg(long, value_name = "SIZE", default_value = "128MiB", help_heading = MEASURED)]
+    #[arg(long, value_name = "SIZE", default_value = "256MiB", help_heading = MEASURED)]
     pub budget: Size,
     /// The longest that one number of connections is looked at; the first two fifths are for slow start
     #[arg(long, value_name = "N", default_value = "5", help_heading = MEASURED)]

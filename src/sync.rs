@@ -358,10 +358,14 @@ pub async fn carry_out(
         skipped: plan.all().count() - busy.len(),
     });
     // A pointer alone is never staged, and a run with nothing to carry costs one listing.
-    if plan.items.iter().any(|item| !item.is_done()) {
-        stop.run_until_cancelled(clear_staging(mirror)).await;
-    }
-    let mut outcomes = transfer::carry_out(plan.items, mirror, stop).await;
+    let is_busy = plan.items.iter().any(|item| !item.is_done());
+    let clearing = async {
+        if is_busy {
+            stop.run_until_cancelled(clear_staging(mirror)).await;
+        }
+    };
+    let carrying = transfer::carry_out(plan.items, mirror, stop);
+    let (mut outcomes, ()) = tokio::join!(carrying, clearing);
     let marker = Marker {
         mirror,
         seen: &seen,

@@ -289,6 +289,18 @@ fn knee(readings: &[Reading]) -> Option<(Reading, bool)> {
     Some((readings[at], is_last && rises))
 }
 
+/// How many times as much was carried, over all numbers of connections: their geometric mean, since a small number of them is as
+/// good a number as a large one.
+fn times(readings: &[Reading], others: &[Reading]) -> f64 {
+    let rates = readings.iter().zip(others);
+    let logs: Vec<f64> = rates
+        .map(|(it, other)| (it.bits_per_second, other.bits_per_second))
+        .filter(|(it, other)| *it > 0.0 && *other > 0.0)
+        .map(|(it, other)| (it / other).ln())
+        .collect();
+    (logs.iter().sum::<f64>() / logs.len().max(1) as f64).exp()
+}
+
 /// Of several sources of one host, the one that brings most counts.
 fn hosts(measured: &[Measured]) -> BTreeMap<String, ForHost> {
     let mut hosts: BTreeMap<String, ForHost> = BTreeMap::new();
@@ -330,7 +342,7 @@ fn stores(measured: &[Measured]) -> BTreeMap<String, ForStore> {
 fn for_store(ways: &[(&Measured, Reading, bool)]) -> ForStore {
     let mut best = &ways[0];
     for way in &ways[1..] {
-        if way.1.bits_per_second > best.1.bits_per_second * CLEARLY_BETTER {
+        if times(&way.0.readings, &best.0.readings) > CLEARLY_BETTER {
             best = way;
         }
     }
@@ -447,7 +459,11 @@ mod tests {
         let lossy = best(&[0.7, 1.4, 2.8], &[50.0, 80.0, 94.0]);
         assert_eq!(lossy.congestion.as_deref(), Some("bbr"));
         assert_eq!(lossy.connections, 4);
-        let clean = best(&[50.0, 90.0], &[92.0, 95.0]);
+        // As much in the end, with fewer connections.
+        let sooner = best(&[0.7, 5.6, 45.0], &[50.0, 48.0, 46.0]);
+        assert_eq!(sooner.congestion.as_deref(), Some("bbr"));
+        assert_eq!(sooner.connections, 1);
+        let clean = best(&[90.0, 92.0], &[92.0, 95.0]);
         assert_eq!(clean.congestion.as_deref(), Some("cubic"));
         let alone = [store("cubic", &[20.0, 20.0])];
         let advice = Advice::of(&alone, &Size::default(), None);

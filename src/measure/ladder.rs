@@ -3,7 +3,7 @@
 //! Connections are added and never replaced: those that are there go on over the rung's end, so that only the new ones are in
 //! slow start. The first part of each rung is read apart for their sake.
 
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -27,6 +27,10 @@ pub(super) const ASKED_MIN: u64 = 64 << 10;
 
 /// Something that bytes can be carried to or from, over any number of connections at once.
 pub(super) trait Leg: Sync {
+    /// One connection's first bytes, which nobody reads: it is through with slow start, and with whatever else there is to find
+    /// out, when this ends.
+    fn warm_up(&self, ledger: &Ledger) -> impl Future<Output = Result<(), Trouble>> + Send;
+
     /// Carries some bytes over one connection, and counts them in the ledger. Called again as long as there is something left.
     fn carry(&self, ledger: &Ledger) -> impl Future<Output = Result<(), Trouble>> + Send;
 }
@@ -87,6 +91,16 @@ pub(super) async fn climb(
     let rungs = rungs(allowance.connections);
     let mut connections = FuturesUnordered::new();
     let mut climbed = Vec::new();
+    // The warm-up has a rung's part at most, in bytes and in time.
+    ledger.begin_rung(allowance.bytes / (rungs.len() + 1) as u64, 1);
+    connections.push(connection(leg, &ledger, true));
+    tokio::select! {
+        biased;
+        () = stop.cancelled() => {}
+        () = ledger.is_warm() => {}
+        () = sleep(allowance.rung) => {}
+        _ = connections.next() => unreachable!("a connection never ends by itself"),
+    }
     for (at, &count) in rungs.iter().enumerate() {
         let left = allowance.bytes.saturating_sub(ledger.bytes());
         let share = left / (rungs.len() - at) as u64;
@@ -95,7 +109,7 @@ pub(super) async fn climb(
         }
         tell(count);
         ledger.begin_rung(share, count);
-        connections.extend((connections.len()..count).map(|_| connection(leg, &ledger)));
+        connections.extend((connections.len()..count).map(|_| connection(leg, &ledger, false)));
         let from = ledger.now();
         tokio::select! {
             biased;
@@ -118,23 +132,22 @@ pub(super) async fn climb(
 }
 
 /// One connection's life.
-async fn connection<L: Leg>(leg: &L, ledger: &Ledger) {
+async fn connection<L: Leg>(leg: &L, ledger: &Ledger, warms_up: bool) {
+    let mut cold = warms_up;
     loop {
         ledger.something_is_left().await;
-        match leg.carry(ledger).await {
-            Ok(()) => {}
-            Err(Trouble::Broke(why)) => {
-                ledger.broke(why);
-                sleep(AFTER_BREAK).await;
-            }
-            Err(Trouble::Refused(why)) => {
-                ledger.kept().refused.get_or_insert(why);
-                return ledger.is_over().await;
-            }
-            Err(Trouble::Failed(why)) => {
-                ledger.kept().failed.get_or_insert(why);
-                return ledger.is_over().await;
-            }
+        let carried = if cold {
+            leg.warm_up(ledger).await
+        } else {
+            leg.carry(ledger).await
+        };
+        if std::mem::take(&mut cold) {
+            ledger.warmed_up();
+        }
+        if let Err(trouble) = carried {
+            ledger.note(trouble);
+            ledger.goes_on().await;
+            sleep(AFTER_BREAK).await;
         }
     }
 }
@@ -148,6 +161,7 @@ pub(super) struct Ledger {
     connections: AtomicUsize,
     bytes: AtomicU64,
     claims: AtomicUsize,
+    warm: AtomicBool,
     silences: AtomicU64,
     breaks: AtomicU64,
     kept: Mutex<Kept>,
@@ -178,6 +192,7 @@ impl Ledger {
             connections: AtomicUsize::new(1),
             bytes: AtomicU64::default(),
             claims: AtomicUsize::default(),
+            warm: AtomicBool::default(),
             silences: AtomicU64::default(),
             breaks: AtomicU64::default(),
             kept: Mutex::default(),
@@ -241,13 +256,15 @@ impl Ledger {
     }
 
     /// Takes up to `wanted` bytes off what is left, for something that can't be taken back once it is begun. None when nothing
-    /// is left. The last claims of a rung are small, so that they end together.
+    /// is left. Where there are several connections the last claims of a rung are small, so that they end together.
     pub(super) fn claim(&self, wanted: u64) -> Option<Claim<'_>> {
         let left = self.left.load(Ordering::Relaxed);
         if left == 0 {
             return None;
         }
-        let bytes = wanted.min(self.share() / 2).max(ASKED_MIN).min(left);
+        let alone = self.connections.load(Ordering::Relaxed) == 1;
+        let share = if alone { left } else { self.share() / 2 };
+        let bytes = wanted.min(share).max(ASKED_MIN).min(left);
         self.claims.fetch_add(1, Ordering::Relaxed);
         self.count(bytes);
         Some(Claim {
@@ -262,21 +279,24 @@ impl Ledger {
         self.silences.fetch_add(1, Ordering::Relaxed);
     }
 
-    fn broke(&self, why: String) {
-        self.breaks.fetch_add(1, Ordering::Relaxed);
-        self.kept().broke = Some(why);
+    fn note(&self, trouble: Trouble) {
+        let mut kept = self.kept();
+        match trouble {
+            Trouble::Broke(why) => {
+                self.breaks.fetch_add(1, Ordering::Relaxed);
+                kept.broke = Some(why);
+            }
+            Trouble::Refused(why) => drop(kept.refused.get_or_insert(why)),
+            Trouble::Failed(why) => drop(kept.failed.get_or_insert(why)),
+        }
+        drop(kept);
+        self.changed.notify_waiters();
     }
 
     /// The other side wants no more, or it can't go on.
     fn is_ended(&self) -> bool {
         let kept = self.kept();
         kept.refused.is_some() || kept.failed.is_some()
-    }
-
-    /// Tells that it is ended, and is never done.
-    async fn is_over(&self) {
-        self.changed.notify_waiters();
-        std::future::pending::<()>().await;
     }
 
     async fn until(&self, condition: impl Fn(&Self) -> bool) {
@@ -287,6 +307,21 @@ impl Ledger {
             }
             changed.await;
         }
+    }
+
+    fn warmed_up(&self) {
+        self.warm.store(true, Ordering::Relaxed);
+        self.changed.notify_waiters();
+    }
+
+    async fn is_warm(&self) {
+        self.until(|ledger| ledger.warm.load(Ordering::Relaxed) || ledger.is_ended())
+            .await;
+    }
+
+    /// Waits for ever where it does not.
+    async fn goes_on(&self) {
+        self.until(|ledger| !ledger.is_ended()).await;
     }
 
     async fn something_is_left(&self) {
@@ -386,6 +421,10 @@ mod tests {
     }
 
     impl Leg for Line {
+        async fn warm_up(&self, ledger: &Ledger) -> Result<(), Trouble> {
+            self.carry(ledger).await
+        }
+
         async fn carry(&self, ledger: &Ledger) -> Result<(), Trouble> {
             let connections = ledger.connections.load(Ordering::Relaxed);
             if connections >= self.refuses_at {

@@ -114,6 +114,11 @@ impl Parts<'_> {
 }
 
 impl Leg for Parts<'_> {
+    /// As far as the first rung's own slow start goes, which is read apart.
+    async fn warm_up(&self, _: &Ledger) -> Result<(), Trouble> {
+        Ok(())
+    }
+
     async fn carry(&self, ledger: &Ledger) -> Result<(), Trouble> {
         let part = self.next(ledger.share());
         let origins = &self.upstreams.origins;

@@ -19,13 +19,16 @@ use crate::store::{Attributes, Condition, Store, StoreError, StoreErrorKind};
 use crate::verify::Verified;
 
 /// No object is larger, so that what is sent fits into this much memory.
-const NOISE_BYTES: usize = 8 << 20;
+const NOISE_BYTES: usize = 16 << 20;
 
 /// The first objects, before it is known what one connection carries.
 const FIRST_BYTES: u64 = 128 << 10;
 
 /// A put takes about this long: its round trips are then little of it, and it still ends within its rung.
 const AIMED_SECONDS: f64 = 2.5;
+
+/// What grows by less has found its pace.
+const STILL_GROWING: f64 = 1.25;
 
 /// In seconds: no run takes so long, so what is older is nobody's.
 const ABANDONED_AFTER: i64 = 6 * 3600;
@@ -204,6 +207,21 @@ impl<'a> Puts<'a> {
 }
 
 impl Leg for Puts<'_> {
+    /// Finds out what one connection carries, so that the first rung's objects are of the right length: each is as long as the
+    /// last one says, until one says no more.
+    async fn warm_up(&self, ledger: &Ledger) -> Result<(), Trouble> {
+        let mut before = 0.0;
+        while ledger.share() > 0 {
+            self.carry(ledger).await?;
+            let aimed = self.aimed.load(Ordering::Relaxed) as f64;
+            if aimed < before * STILL_GROWING {
+                break;
+            }
+            before = aimed;
+        }
+        Ok(())
+    }
+
     async fn carry(&self, ledger: &Ledger) -> Result<(), Trouble> {
         let Some(mut claim) = ledger.claim(self.aimed.load(Ordering::Relaxed)) else {
             return Ok(());

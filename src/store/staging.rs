@@ -147,6 +147,6 @@ pub trait Staging: Send + Sync {
     /// Removes all that is left of an upload. What can't be removed now is removed by the next run.
     async fn abandon(&self, upload: &Upload);
 
-    /// Removes what runs of this name that died have left, and what nobody has come back for.
+    /// Removes what runs of this name that died have left, and what nobody has come back for; nothing of this very run.
     async fn clear(&self, run: &str);
 }

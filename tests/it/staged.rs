@@ -60,7 +60,7 @@ impl Stage {
     fn order(&self, fault: S3Fault) {
         let file = self.world.origin.file(&format!("/{PATH}")).unwrap();
         let name = file.content.digests(&[]).sha256.hex();
-        let of_the_file = fault.key(&format!("{PREFIX}/.staging/*/{name}"));
+        let of_the_file = fault.key(&format!("{PREFIX}/.staging/*/{name}-*"));
         self.server.0.faults().order(of_the_file);
     }
 
@@ -384,4 +384,28 @@ async fn what_a_killed_run_has_staged_is_removed_by_the_next() {
     assert!(found.bytes.unwrap() == program.content(&program.keys[0]));
     assert_eq!(server.commits_of(&program.keys[0]), 1);
     assert!(program.sent() <= LENGTH.max(sent) * 105 / 100);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn another_connection_is_sent_after_a_part_that_is_late() {
+    let options = Options {
+        part_bytes_min: 1,
+        ..Options::default()
+    };
+    let stage = Stage::with(14, options, Way::Staged).await;
+    // Alone it would take more than a quarter of an hour.
+    let slow = Trouble::Slow {
+        bytes_per_second: 1000,
+    };
+    stage.order(S3Fault::new(slow).on("UploadPart"));
+    transferred(&stage.sync().await);
+    stage.is_there_once(14).await;
+    let whole = usize::try_from(LENGTH >> 20).unwrap();
+    assert_eq!(stage.parts()[1..], vec![1 << 20; whole]);
+    // The server may still be reading what the slow connection had sent.
+    let mut slow = stage.server.0.log().under_way();
+    slow.extend(stage.requests("UploadPart"));
+    slow.retain(|part| part.operation == "UploadPart" && part.status.is_none());
+    assert_eq!(slow.len(), 1, "{slow:?}");
+    assert_eq!(stage.server.0.faults().outstanding(), 0);
 }

@@ -454,8 +454,13 @@ async fn what_is_staged_is_unseen_until_it_is_published_and_then_single_part(ben
     assert_eq!(bench.keys().await, ["file"]);
     assert!(bench.read("file").await.unwrap() == content);
     let upload = staging.begin(&staged).await.unwrap();
-    staging.clear(&staged.run).await;
     let part = Part::read(&spool, 1, 0..10).await.unwrap();
+    staging.clear(&staged.run).await;
+    staging.put_part(&upload, &part).await.expect("it is alive");
+    // For another process it is a dead one's.
+    let options = &bench.multipart.as_ref().unwrap().0;
+    let next = S3Store::connect(options.clone()).await.unwrap();
+    next.staging().unwrap().clear(&staged.run).await;
     let late = staging.put_part(&upload, &part).await;
     assert!(late.is_err(), "it was cleared away");
 }

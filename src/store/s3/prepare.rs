@@ -34,6 +34,9 @@ impl S3Store {
         let asked = Instant::now();
         self.check_encryption().await?;
         self.traffic.round_trip(asked.elapsed());
+        if let Some(few) = self.few {
+            self.traffic.need_few(few);
+        }
         self.check_ownership().await
     }
 

@@ -5,20 +5,24 @@
 //! tells two things that nobody publishes, whether the copy is single-part and whether parts may be small.
 
 use std::error::Error;
+use std::hash::{BuildHasher, Hasher, RandomState};
+use std::pin::pin;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime};
 
 use async_trait::async_trait;
 use aws_sdk_s3::Client;
 use aws_sdk_s3::error::{ProvideErrorMetadata, SdkError};
 use aws_sdk_s3::operation::copy_object::CopyObjectOutput;
+use aws_sdk_s3::operation::upload_part::UploadPartOutput;
 use aws_sdk_s3::types::{CompletedMultipartUpload, CompletedPart, MetadataDirective};
 use aws_smithy_runtime_api::client::orchestrator::HttpResponse;
 use aws_smithy_types::byte_stream::ByteStream;
 use aws_smithy_types::date_time::DateTime;
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
+use futures::future::{self, Either, try_join_all};
 use tokio::sync::OnceCell;
 use tokio::time::timeout;
 
@@ -28,6 +32,7 @@ use super::errors::Refusal;
 use super::listing::{encoded, length};
 use super::put::{Failed, Got, signed};
 use super::traffic::FAST_ENOUGH;
+use super::turns::Turn;
 use super::{COPY_TIMEOUT, S3Store, content_type, is_absent};
 use crate::asset::Key;
 use crate::events::told;
@@ -72,6 +77,12 @@ pub(super) struct Stage {
     part_min: OnceCell<u64>,
     impossible: AtomicBool,
     complaint: Mutex<Option<String>>,
+    /// In the keys of all that this process stages, and of nothing else.
+    mark: String,
+}
+
+fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl Stage {
@@ -83,6 +94,7 @@ impl Stage {
             part_min: OnceCell::new(),
             impossible: AtomicBool::new(false),
             complaint: Mutex::default(),
+            mark: format!("{:016x}", RandomState::new().build_hasher().finish()),
         }
     }
 
@@ -92,10 +104,12 @@ impl Stage {
         }
         let what =
             format!("nothing can be staged at {place}, so files go there in one PUT each: {why}");
-        *self
-            .complaint
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner) = Some(what);
+        *locked(&self.complaint) = Some(what);
+    }
+
+    /// Whether this process has staged it, and nobody who died.
+    fn is_own(&self, key: &str) -> bool {
+        key.contains(&self.mark)
     }
 
     /// How large parts of an object are, so that every connection has work.
@@ -122,8 +136,12 @@ impl Stage {
 }
 
 impl S3Store {
+    fn staging_folder(&self, run: &str) -> String {
+        format!("{}{FOLDER}{run}/", self.prefix)
+    }
+
     fn staged_key(&self, run: &str, name: &str) -> String {
-        format!("{}{FOLDER}{run}/{name}", self.prefix)
+        format!("{}{name}-{}", self.staging_folder(run), self.stage.mark)
     }
 
     fn staged_address(&self, upload: &Upload) -> String {
@@ -161,11 +179,15 @@ impl S3Store {
             let one = self.probe_parts(&upload, &["a"]).await;
             one.map(|etag| (etag, PART_MIN_BYTES))
         };
+        let copy = format!("{}-copy", upload.key);
         let probed = match probed {
-            Ok((staged, part_min)) => self.probe_copy(&upload, &staged).await.map(|()| part_min),
+            Ok((staged, part_min)) => {
+                let copied = self.probe_copy(&upload, &copy, &staged).await;
+                copied.map(|()| part_min)
+            }
             Err(error) => Err(error),
         };
-        self.abandon(&upload).await;
+        tokio::join!(self.abandon(&upload), self.remove_key(&copy));
         probed
     }
 
@@ -174,22 +196,21 @@ impl S3Store {
         upload: &Upload,
         parts: &[&'static str],
     ) -> Result<ETag, StoreError> {
-        let mut etags = Vec::new();
-        for (number, part) in (1..).zip(parts) {
-            let put = self
-                .requests
+        let puts = (1..).zip(parts).map(|(number, part)| {
+            self.requests
                 .upload_part()
                 .bucket(&self.bucket)
                 .key(&upload.key)
                 .upload_id(&upload.id)
                 .part_number(number)
                 .body(ByteStream::from_static(part.as_bytes()))
-                .send();
-            let put = put
-                .await
-                .map_err(|error| self.cannot_stage(upload, &error))?;
-            etags.push(ETag::new(put.e_tag().unwrap_or_default()));
-        }
+                .send()
+        });
+        let puts = try_join_all(puts)
+            .await
+            .map_err(|error| self.cannot_stage(upload, &error))?;
+        let etag = |put: &UploadPartOutput| ETag::new(put.e_tag().unwrap_or_default());
+        let etags: Vec<ETag> = puts.iter().map(etag).collect();
         let upload = Upload {
             length: parts.len() as u64,
             ..upload.clone()
@@ -197,13 +218,17 @@ impl S3Store {
         self.assemble(&self.requests, &upload, &etags).await
     }
 
-    async fn probe_copy(&self, upload: &Upload, staged: &ETag) -> Result<(), StoreError> {
-        let copy = format!("{}-copy", upload.key);
+    async fn probe_copy(
+        &self,
+        upload: &Upload,
+        copy: &str,
+        staged: &ETag,
+    ) -> Result<(), StoreError> {
         let copied = self
             .requests
             .copy_object()
             .bucket(&self.bucket)
-            .key(&copy)
+            .key(copy)
             .copy_source(format!("{}/{}", self.bucket, encoded(&upload.key)))
             .send()
             .await
@@ -213,13 +238,44 @@ impl S3Store {
             .and_then(|copied| copied.e_tag());
         let etag = match answered {
             Some(etag) if !etag.is_empty() => Some(ETag::new(etag)),
-            _ => self.look_at(&copy).await?.map(|(etag, _)| etag),
+            _ => self.look_at(copy).await?.map(|(etag, _)| etag),
         };
-        self.remove_key(&copy).await;
         match etag {
             Some(etag) if etag.md5().is_some() && etag != *staged => Ok(()),
             _ => Err(multipart(&self.place)),
         }
+    }
+
+    async fn send_part(
+        &self,
+        upload: &Upload,
+        part: &Part,
+        turn: Option<Turn>,
+    ) -> Result<ETag, StoreError> {
+        let (body, progress) = Body::new(part.length(), part.chunks());
+        let request = self
+            .transfers
+            .upload_part()
+            .bucket(&self.bucket)
+            .key(&upload.key)
+            .upload_id(&upload.id)
+            .part_number(part.number)
+            .content_length(signed(part.length()))
+            .content_md5(BASE64_STANDARD.encode(part.md5))
+            .body(ByteStream::from_body_1_x(body));
+        let sending = self.traffic.begin(progress, turn);
+        let address = format!("part {} of {}", part.number, self.staged_address(upload));
+        let put = self.watched(&address, sending, request.send()).await;
+        let put = put.map_err(Failed::into_error)?;
+        let (etag, expected) = (
+            ETag::new(put.e_tag().unwrap_or_default()),
+            ETag::new(&hex::encode(part.md5)),
+        );
+        if etag == expected {
+            return Ok(etag);
+        }
+        let what = format!("the server gave {address} the ETag {etag} where its MD5 is {expected}");
+        Err(StoreError::new(StoreErrorKind::EtagMismatch, what))
     }
 
     async fn create(&self, key: String, length: u64) -> Result<Upload, StoreError> {
@@ -450,11 +506,7 @@ impl Staging for S3Store {
     }
 
     fn complaint(&self) -> Option<String> {
-        self.stage
-            .complaint
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .take()
+        locked(&self.stage.complaint).take()
     }
 
     async fn begin(&self, staged: &Staged) -> Result<Upload, StoreError> {
@@ -464,30 +516,20 @@ impl Staging for S3Store {
 
     async fn put_part(&self, upload: &Upload, part: &Part) -> Result<ETag, StoreError> {
         let turn = self.traffic.turn(part.length()).await;
-        let (body, progress) = Body::new(part.length(), part.chunks());
-        let request = self
-            .transfers
-            .upload_part()
-            .bucket(&self.bucket)
-            .key(&upload.key)
-            .upload_id(&upload.id)
-            .part_number(part.number)
-            .content_length(signed(part.length()))
-            .content_md5(BASE64_STANDARD.encode(part.md5))
-            .body(ByteStream::from_body_1_x(body));
-        let sending = self.traffic.begin(progress, turn);
-        let address = format!("part {} of {}", part.number, self.staged_address(upload));
-        let put = self.watched(&address, sending, request.send()).await;
-        let put = put.map_err(Failed::into_error)?;
-        let (etag, expected) = (
-            ETag::new(put.e_tag().unwrap_or_default()),
-            ETag::new(&hex::encode(part.md5)),
-        );
-        if etag == expected {
-            return Ok(etag);
+        let mut first = pin!(self.send_part(upload, part, turn));
+        tokio::select! {
+            sent = first.as_mut() => return sent,
+            () = self.traffic.is_late(part.length()) => {}
         }
-        let what = format!("the server gave {address} the ETag {etag} where its MD5 is {expected}");
-        Err(StoreError::new(StoreErrorKind::EtagMismatch, what))
+        // Which of the two comes to be the part is the same: they have the same bytes.
+        tracing::debug!("another connection is sent after part {}", part.number);
+        let turn = self.traffic.turn(part.length()).await;
+        let second = pin!(self.send_part(upload, part, turn));
+        match future::select(first, second).await {
+            Either::Left((Ok(etag), _)) | Either::Right((Ok(etag), _)) => Ok(etag),
+            Either::Left((Err(_), second)) => second.await,
+            Either::Right((Err(_), first)) => first.await,
+        }
     }
 
     async fn complete(&self, upload: &Upload, parts: &[ETag]) -> Result<ETag, StoreError> {
@@ -532,19 +574,25 @@ impl Staging for S3Store {
     }
 
     async fn abandon(&self, upload: &Upload) {
-        self.abort(&upload.key, &upload.id).await;
-        self.remove_key(&upload.key).await;
+        tokio::join!(
+            self.abort(&upload.key, &upload.id),
+            self.remove_key(&upload.key)
+        );
     }
 
     async fn clear(&self, run: &str) {
-        let ours = self.staged_key(run, "");
-        for (key, id, begun) in self.unfinished().await {
-            if key.starts_with(&ours) || is_old(begun) {
+        let folder = self.staging_folder(run);
+        let is_dead = |key: &str, since| {
+            !self.stage.is_own(key) && (key.starts_with(&folder) || is_old(since))
+        };
+        let (unfinished, left_over) = tokio::join!(self.unfinished(), self.left_over());
+        for (key, id, begun) in unfinished {
+            if is_dead(&key, begun) {
                 self.abort(&key, &id).await;
             }
         }
-        for (key, made) in self.left_over().await {
-            if key.starts_with(&ours) || is_old(made) {
+        for (key, made) in left_over {
+            if is_dead(&key, made) {
                 self.remove_key(&key).await;
             }
         }

@@ -4,10 +4,10 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
-use tokio::time::Instant;
+use tokio::time::{Instant, sleep};
 
 use super::body::Progress;
+use super::turns::{Turn, Turns};
 use crate::report::StoreLeg;
 
 /// Bodies shorter than this do not wait for their turn: what is small is never stuck behind what is large.
@@ -28,10 +28,15 @@ pub(super) const FAST_ENOUGH: f64 = 2_500_000.0;
 /// What one connection is taken to carry to a far store before any has shown it, in bytes a second: 1 Mbit/s.
 const PRESUMED_FAR: f64 = 125_000.0;
 
+/// How much longer than others a body takes that is late.
+const LATE: f64 = 1.5;
+
+const LOOK_AGAIN: Duration = Duration::from_secs(1);
+
 /// What has gone to one bucket so far.
 #[derive(Debug)]
 pub(super) struct Traffic {
-    turns: Arc<Semaphore>,
+    turns: Arc<Turns>,
     put_bytes: AtomicU64,
     wasted_bytes: AtomicU64,
     stalls: AtomicU64,
@@ -54,14 +59,14 @@ pub(super) struct Sending<'a> {
     progress: Arc<Progress>,
     begun: Instant,
     arrived: bool,
-    _turn: Option<OwnedSemaphorePermit>,
+    _turn: Option<Turn>,
 }
 
 impl Traffic {
     /// No more than `connections` long bodies at a time.
     pub(super) fn new(connections: usize) -> Self {
         Self {
-            turns: Arc::new(Semaphore::new(connections.max(1))),
+            turns: Turns::new(connections),
             put_bytes: AtomicU64::default(),
             wasted_bytes: AtomicU64::default(),
             stalls: AtomicU64::default(),
@@ -72,19 +77,39 @@ impl Traffic {
     }
 
     /// Waits for the turn of a body of this length.
-    pub(super) async fn turn(&self, length: u64) -> Option<OwnedSemaphorePermit> {
+    pub(super) async fn turn(&self, length: u64) -> Option<Turn> {
         if length < SMALL_BYTES {
             return None;
         }
-        let turn = Arc::clone(&self.turns).acquire_owned().await;
-        Some(turn.expect("the turns are never closed"))
+        Some(self.turns.turn(length).await)
     }
 
-    pub(super) fn begin(
-        &self,
-        progress: Arc<Progress>,
-        turn: Option<OwnedSemaphorePermit>,
-    ) -> Sending<'_> {
+    /// Ends when a body of this length that is begun now takes half as long again as others do, and a connection is idle that could
+    /// take its place.
+    pub(super) async fn is_late(&self, length: u64) {
+        let begun = Instant::now();
+        loop {
+            sleep(LOOK_AGAIN).await;
+            let goodput = self.pace().goodput;
+            let is_late = goodput.is_some_and(|goodput| {
+                begun.elapsed().as_secs_f64() > LATE * length as f64 / goodput
+            });
+            // Where bodies take no longer than a look, nothing is to be gained.
+            if is_late && begun.elapsed() > 2 * LOOK_AGAIN && self.turns.are_free() {
+                return;
+            }
+        }
+    }
+
+    /// Where connections ride out loss, few of them fill a far line, and more only crowd each other out.
+    pub(super) fn need_few(&self, connections: usize) {
+        let is_far = self.pace().round_trip.is_some_and(|took| took >= FAR);
+        if is_far {
+            self.turns.at_most(connections);
+        }
+    }
+
+    pub(super) fn begin(&self, progress: Arc<Progress>, turn: Option<Turn>) -> Sending<'_> {
         let now = self.now.fetch_add(1, Ordering::Relaxed) + 1;
         self.most.fetch_max(now, Ordering::Relaxed);
         Sending {
