@@ -122,6 +122,7 @@ impl Fetch<'_> {
         let name = self.sources[flight.source].to_string();
         while let Some(mut pieces) = answer.pieces(WRITE_BYTES).await? {
             let bytes = pieces.len();
+            flight.is_heard();
             self.limits.pass(host, bytes).await;
             if let Some(link) = host.received(bytes as u64) {
                 let host = self.sources[flight.source].host();

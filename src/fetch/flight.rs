@@ -24,6 +24,8 @@ pub(super) struct Flight {
     end: AtomicU64,
     begun: Instant,
     heard: Mutex<Instant>,
+    /// What it brought is being written, or held back by a rate: its silence is ours.
+    is_ours_to_speak: AtomicBool,
     chased: AtomicBool,
     whole: AtomicBool,
     /// What it would bring is there.
@@ -50,6 +52,7 @@ impl Flight {
             end: AtomicU64::new(part.end),
             begun: now,
             heard: Mutex::new(now),
+            is_ours_to_speak: AtomicBool::new(false),
             chased: AtomicBool::new(false),
             whole: AtomicBool::new(asks_for_all),
             needless: CancellationToken::new(),
@@ -87,6 +90,7 @@ impl Flight {
     pub(super) fn brought_up_to(&self, at: u64) {
         self.at.store(at, Ordering::Relaxed);
         *locked(&self.heard) = Instant::now();
+        self.is_ours_to_speak.store(false, Ordering::Relaxed);
     }
 
     /// Another flight is after what it was to bring.
@@ -98,7 +102,15 @@ impl Flight {
         self.chased.store(false, Ordering::Relaxed);
     }
 
+    /// Bytes have come that are not yet where they belong.
+    pub(super) fn is_heard(&self) {
+        self.is_ours_to_speak.store(true, Ordering::Relaxed);
+    }
+
     pub(super) fn silence(&self, now: Instant) -> Duration {
+        if self.is_ours_to_speak.load(Ordering::Relaxed) {
+            return Duration::ZERO;
+        }
         now.duration_since(*locked(&self.heard))
     }
 

@@ -191,6 +191,18 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
+    async fn one_that_waits_for_our_disk_is_not_silent() {
+        let waiting = flight(0..60_000);
+        waiting.is_heard();
+        tokio::time::advance(Duration::from_secs(9)).await;
+        let flights = [waiting];
+        assert!(super::head(&flights, 0, ANOTHER, u64::MAX, Instant::now()).is_none());
+        flights[0].brought_up_to(10);
+        tokio::time::advance(Duration::from_secs(9)).await;
+        assert!(super::head(&flights, 10, ANOTHER, u64::MAX, Instant::now()).is_some());
+    }
+
+    #[tokio::test(start_paused = true)]
     async fn what_ends_soon_or_is_chased_or_costs_too_much_is_left_alone() {
         let soon = flight(0..100_000);
         tokio::time::advance(Duration::from_secs(1)).await;
