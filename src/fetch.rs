@@ -55,7 +55,7 @@ const CHANGES_MAX: u32 = 4;
 const ETAG_CHANGES_MAX: u32 = 2;
 
 /// Written and noted at a time, when as much is there.
-const WRITE_BYTES: usize = 256 << 10;
+const WRITE_BYTES: usize = 64 << 10;
 
 /// Why an asset's bytes could not be brought.
 #[derive(Debug, thiserror::Error)]

@@ -76,21 +76,27 @@ impl Answer {
         Ok(())
     }
 
-    /// What has come of the body: waits for the first piece, then takes what is there already, up to about `bytes_max`.
-    /// None at the proper end.
+    /// What has come of the body: waits for the first piece, then takes what is there already, up to `bytes_max` unless one piece
+    /// has more. None at the proper end.
     ///
-    /// It is a copy, in a buffer of the answer's own that serves again once the bytes of before are dropped: each piece of a body
-    /// keeps all of the buffer that it was read into, some 400 KiB however little of that it is, and the connection would read on
-    /// into another one.
+    /// A piece keeps all of the buffer that it was read into, some 400 KiB however little of that it is, and until it is dropped
+    /// the connection reads on into another one. So small ones are copied, into one buffer that serves again, and large ones are
+    /// given out as they are, one at a time.
     pub async fn pieces(&mut self, bytes_max: usize) -> Result<Option<Bytes>, OriginError> {
         let Some(first) = self.piece().await? else {
             return Ok(None);
         };
+        if first.len() >= bytes_max / 2 {
+            return Ok(Some(first));
+        }
+        self.buffer.reserve(bytes_max);
         self.buffer.extend_from_slice(&first);
         drop(first);
         while self.buffer.len() < bytes_max {
             match self.piece().now_or_never() {
-                Some(Ok(Some(piece))) => self.buffer.extend_from_slice(&piece),
+                Some(Ok(Some(piece))) if self.buffer.len() + piece.len() <= bytes_max => {
+                    self.buffer.extend_from_slice(&piece);
+                }
                 met => {
                     self.met = met;
                     break;
