@@ -116,9 +116,6 @@ async fn ends(
     if args.only == Some(End::Store) && scratches.is_empty() {
         bail!("which store? A folder has no link to measure: give --to s3://BUCKET/PREFIX");
     }
-    for scratch in &scratches {
-        scratch.store.prepare(false).await?;
-    }
     let (samples, size) = match (&args.url, args.only) {
         (_, Some(End::Store)) => Default::default(),
         (Some(url), _) => (samples_of(url, upstreams), Size::default()),

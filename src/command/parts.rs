@@ -54,39 +54,41 @@ fn s3_options(config: &Config, bucket: &str, prefix: &str) -> S3Options {
 
 /// Where a bucket's link is measured, a folder beside the mirror's files, with the congestion control that was chosen; with
 /// each that can be had when none was.
+///
+/// Their stores are not prepared, since a store that knows that it is far lets no more send at a time than it thinks good: that
+/// is what is to be found out.
 pub(super) async fn scratches(
     config: &Config,
     bucket: &str,
     prefix: &str,
 ) -> anyhow::Result<Vec<Scratch>> {
-    let place = Target::Bucket {
-        bucket: bucket.to_owned(),
-        prefix: prefix.to_owned(),
-    };
+    let mirror = S3Store::connect(s3_options(config, bucket, prefix)).await?;
+    mirror.prepare(false).await?;
     let below = format!("{prefix}/.bench");
-    let mut scratches = Vec::new();
-    let mut refused = None;
+    let mut scratches: Vec<Scratch> = Vec::new();
     for congestion in congestions(config) {
         let options = S3Options {
             congestion: congestion.clone(),
             ..s3_options(config, bucket, below.trim_start_matches('/'))
         };
-        match S3Store::connect(options).await {
-            Ok(store) => scratches.push(Scratch {
-                place: place.to_string(),
-                store: Box::new(store),
-                congestion: congestion.to_string(),
-            }),
+        let store = match S3Store::connect(options).await {
+            Ok(store) => store,
             Err(error) => {
                 tracing::info!("{congestion} is not measured: {}", told(&error));
-                refused = Some(error);
+                continue;
             }
+        };
+        // Through a proxy they are all the system's.
+        let congestion = store.congestion().unwrap_or("system").to_owned();
+        if scratches.iter().all(|other| other.congestion != congestion) {
+            scratches.push(Scratch {
+                place: mirror.place().to_owned(),
+                store: Box::new(store),
+                congestion,
+            });
         }
     }
-    match refused {
-        Some(error) if scratches.is_empty() => Err(error.into()),
-        _ => Ok(scratches),
-    }
+    Ok(scratches)
 }
 
 fn congestions(config: &Config) -> Vec<Congestion> {

@@ -104,11 +104,10 @@ impl Advice {
 
     /// A file's upload has one connection: where several uploads carry more, so many files must be under way.
     fn files(&self) -> Option<usize> {
-        let for_origins = self
-            .most_connections()
-            .map(|most| most.clamp(FILES_MIN, FILES_USUAL));
+        let for_origins = self.most_connections().map(|most| most.min(FILES_USUAL));
         let for_stores = self.stores.values().map(|store| store.connections).max();
-        for_origins.max(for_stores)
+        let most = for_origins.max(for_stores)?;
+        Some(most.max(FILES_MIN))
     }
 
     fn release(&self, size: &Size) -> Option<Time> {

@@ -156,8 +156,12 @@ async fn connection<L: Leg>(leg: &L, ledger: &Ledger, warms_up: bool) {
 #[derive(Debug)]
 pub(super) struct Ledger {
     begun: Instant,
-    /// Of the rung.
+    /// Of the rung's share.
     left: AtomicU64,
+    /// The rung's share, for each of its connections.
+    each: AtomicU64,
+    /// A connection has nothing to do any more in this rung.
+    used_up: AtomicBool,
     connections: AtomicUsize,
     bytes: AtomicU64,
     claims: AtomicUsize,
@@ -189,6 +193,8 @@ impl Ledger {
         Self {
             begun: Instant::now(),
             left: AtomicU64::default(),
+            each: AtomicU64::default(),
+            used_up: AtomicBool::default(),
             connections: AtomicUsize::new(1),
             bytes: AtomicU64::default(),
             claims: AtomicUsize::default(),
@@ -214,6 +220,9 @@ impl Ledger {
 
     fn begin_rung(&self, share: u64, connections: usize) {
         self.left.store(share, Ordering::Relaxed);
+        self.each
+            .store(share / connections.max(1) as u64, Ordering::Relaxed);
+        self.used_up.store(false, Ordering::Relaxed);
         self.connections.store(connections, Ordering::Relaxed);
         self.changed.notify_waiters();
     }
@@ -243,28 +252,33 @@ impl Ledger {
     pub(super) fn came(&self, bytes: u64) {
         let now = self.now();
         self.kept().tape.note(now, now, bytes);
-        self.count(bytes);
-    }
-
-    fn count(&self, bytes: u64) {
-        self.bytes.fetch_add(bytes, Ordering::Relaxed);
-        let left = self.left.load(Ordering::Relaxed).saturating_sub(bytes);
-        self.left.store(left, Ordering::Relaxed);
-        if left == 0 {
-            self.changed.notify_waiters();
+        if self.count(bytes) == 0 {
+            self.end_of_share();
         }
     }
 
-    /// Takes up to `wanted` bytes off what is left, for something that can't be taken back once it is begun. None when nothing
-    /// is left. Where there are several connections the last claims of a rung are small, so that they end together.
+    /// Says what is left.
+    fn count(&self, bytes: u64) -> u64 {
+        self.bytes.fetch_add(bytes, Ordering::Relaxed);
+        let left = self.left.load(Ordering::Relaxed).saturating_sub(bytes);
+        self.left.store(left, Ordering::Relaxed);
+        left
+    }
+
+    fn end_of_share(&self) {
+        self.used_up.store(true, Ordering::Relaxed);
+        self.changed.notify_waiters();
+    }
+
+    /// Takes up to `wanted` bytes off what is left, and no more than a connection's part of the rung's share, for something that
+    /// can't be taken back once it is begun. None when nothing is left.
     pub(super) fn claim(&self, wanted: u64) -> Option<Claim<'_>> {
         let left = self.left.load(Ordering::Relaxed);
         if left == 0 {
             return None;
         }
-        let alone = self.connections.load(Ordering::Relaxed) == 1;
-        let share = if alone { left } else { self.share() / 2 };
-        let bytes = wanted.min(share).max(ASKED_MIN).min(left);
+        let each = self.each.load(Ordering::Relaxed);
+        let bytes = wanted.min(each).max(ASKED_MIN).min(left);
         self.claims.fetch_add(1, Ordering::Relaxed);
         self.count(bytes);
         Some(Claim {
@@ -325,6 +339,9 @@ impl Ledger {
     }
 
     async fn something_is_left(&self) {
+        if self.left.load(Ordering::Relaxed) == 0 {
+            self.end_of_share();
+        }
         self.until(|ledger| ledger.left.load(Ordering::Relaxed) > 0)
             .await;
     }
@@ -334,14 +351,11 @@ impl Ledger {
             .await;
     }
 
-    /// Its share is used up and all of it has arrived, or the other side wants no more.
+    /// A connection has nothing to do any more, or the other side wants no more. What others still carry is read as far as it
+    /// falls into the rung.
     async fn rung_is_done(&self) {
-        self.until(|ledger| {
-            let used_up = ledger.left.load(Ordering::Relaxed) == 0;
-            let arrived = ledger.claims.load(Ordering::Relaxed) == 0;
-            (used_up && arrived) || ledger.is_ended()
-        })
-        .await;
+        self.until(|ledger| ledger.used_up.load(Ordering::Relaxed) || ledger.is_ended())
+            .await;
     }
 
     fn sum_up(&self, climbed: &[Rung], given_up: usize) -> Climbed {

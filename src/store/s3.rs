@@ -147,6 +147,7 @@ pub struct S3Store {
     stall_timeout: Duration,
     answer_timeout: Duration,
     conditions: Conditions,
+    congestion: Option<String>,
     /// How many long bodies fill a far line, where that is few.
     few: Option<usize>,
     traffic: Traffic,
@@ -189,6 +190,7 @@ impl S3Store {
             stall_timeout: options.stall_timeout,
             answer_timeout: options.answer_timeout,
             conditions: Conditions::default(),
+            congestion: clients.congestion,
             few: clients
                 .rides_out_loss
                 .then(|| few(way, options.connections)),
@@ -200,6 +202,11 @@ impl S3Store {
     /// The region in use.
     pub fn region(&self) -> &str {
         &self.site.region
+    }
+
+    /// The congestion control that its connections are given; None leaves them the system's, as a proxy does.
+    pub fn congestion(&self) -> Option<&str> {
+        self.congestion.as_deref()
     }
 
     fn full_key(&self, key: &Key) -> String {

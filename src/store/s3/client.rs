@@ -50,6 +50,8 @@ pub(super) struct Clients {
     pub(super) site: Site,
     /// Whether loss does not slow connections down.
     pub(super) rides_out_loss: bool,
+    /// Which congestion control connections are given; None leaves them the system's.
+    pub(super) congestion: Option<String>,
 }
 
 pub(super) async fn connect(options: &S3Options) -> Result<Clients, StoreError> {
@@ -78,6 +80,7 @@ pub(super) async fn connect(options: &S3Options) -> Result<Clients, StoreError> 
     };
     let is_ours = !is_proxied(&site.server());
     let rides_out_loss = is_ours && congestion.rides_out_loss();
+    let name = congestion.name().filter(|_| is_ours).map(str::to_owned);
     if is_ours {
         common = common.http_client(connections(congestion)?);
     } else {
@@ -97,6 +100,7 @@ pub(super) async fn connect(options: &S3Options) -> Result<Clients, StoreError> 
         transfers: Client::from_conf(transfers.build()),
         site,
         rides_out_loss,
+        congestion: name,
     })
 }
 

@@ -81,6 +81,11 @@ impl Congestion {
 }
 
 impl Chosen {
+    /// The kernel's name for it; None for the system's.
+    pub(super) fn name(&self) -> Option<&str> {
+        self.0.as_deref()
+    }
+
     /// Whether loss does not slow a connection down.
     pub(super) fn rides_out_loss(&self) -> bool {
         self.0.as_ref().is_some_and(|name| name.starts_with("bbr"))
