@@ -158,7 +158,8 @@ struct Run {
 impl Run {
     fn new(origin: &Origin, files: &[Released]) -> Self {
         let s3 = LoopbackS3::start(Options::default()).expect("an S3 server on loopback");
-        s3.bucket("mirror");
+        // Older versions of rclone send an ACL with each object.
+        let _ = s3.bucket("mirror").accept_acls();
         let dir = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).expect("a folder");
         let paths: String = files.iter().map(|file| file.path.clone() + "\n").collect();
         std::fs::write(dir.path().join("paths"), paths).expect("a list");

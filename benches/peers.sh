@@ -11,6 +11,9 @@
 # Exits with 77 when the tool is not installed.
 set -eu
 
+# The servers speak plain HTTP, and older versions of rclone do not start with this.
+unset AWS_CA_BUNDLE
+
 need() {
     for tool; do
         command -v "$tool" >/dev/null || { echo "$tool is not installed"; exit 77; }
@@ -31,6 +34,26 @@ both() {
     done <"$PATHS"
 }
 
+# Sixteen connections is the most that aria2 takes for a file, and 1 MiB the least that it gives one.
+aria2() {
+    need aria2c aws
+    both | while read -r url; do
+        printf '%s\n out=%s\n' "$url" "${url#"$ORIGIN"/}"
+    done >"$WORK/urls"
+    aria2c -q -d "$WORK/files" -i "$WORK/urls" -x 16 -s 16 -k 1M --file-allocation=none "$@"
+    aws_sync
+}
+
+# Eight files at a time, from an HTTP remote or into the bucket; the cut-off is raised so that ETags stay MD5.
+rclone_copy() {
+    need rclone
+    export RCLONE_CONFIG="$WORK/rclone.conf"
+    export RCLONE_S3_PROVIDER=Other RCLONE_S3_ENDPOINT="$ENDPOINT" RCLONE_S3_ENV_AUTH=true
+    export RCLONE_S3_UPLOAD_CUTOFF=5G RCLONE_S3_NO_CHECK_BUCKET=true
+    both | sed "s|^$ORIGIN/||" >"$WORK/paths"
+    rclone copy --http-url "$ORIGIN" --files-from-raw "$WORK/paths" --no-traverse --transfers 8 "$@"
+}
+
 case $1 in
 kops-mirror)
     "$KOPS_MIRROR" sync --assets "$LIST" --origin "dl.k8s.io=$ORIGIN" --to "s3://$BUCKET" \
@@ -44,20 +67,18 @@ wget)
     aws_sync
     ;;
 aria2)
-    need aria2c aws
-    both | while read -r url; do
-        printf '%s\n out=%s\n' "$url" "${url#"$ORIGIN"/}"
-    done >"$WORK/urls"
-    aria2c -q -d "$WORK/files" -i "$WORK/urls" -j 8 -x 8 -s 8 --file-allocation=none
-    aws_sync
+    aria2
+    ;;
+aria2-wide)
+    aria2 -j 16
     ;;
 rclone)
-    need rclone
-    export RCLONE_CONFIG="$WORK/rclone.conf"
-    export RCLONE_S3_PROVIDER=Other RCLONE_S3_ENDPOINT="$ENDPOINT" RCLONE_S3_ENV_AUTH=true
-    export RCLONE_S3_UPLOAD_CUTOFF=5G RCLONE_S3_NO_CHECK_BUCKET=true
-    both | sed "s|^$ORIGIN/||" >"$WORK/paths"
-    rclone copy --http-url "$ORIGIN" --files-from-raw "$WORK/paths" --no-traverse --transfers 8 :http: ":s3:$BUCKET"
+    rclone_copy :http: ":s3:$BUCKET"
+    ;;
+rclone-multithread)
+    # Only into a folder does every version of it fetch a file over several connections.
+    rclone_copy --multi-thread-cutoff 4M --multi-thread-streams 16 :http: "$WORK/files"
+    rclone_copy "$WORK/files" ":s3:$BUCKET"
     ;;
 *)
     echo "no recipe for $1"

@@ -27,6 +27,7 @@ mod fault;
 mod file;
 mod log;
 mod request;
+mod reset;
 mod signature;
 
 pub use content::Content;
@@ -37,6 +38,7 @@ pub use log::{Connections, Exchange, Log};
 use answer::Answer;
 use fault::{Asked, Orders};
 use request::Request;
+use reset::Open;
 use signature::Signatures;
 
 /// Waiting connections; what a listener on Linux gets at most by default is more.
@@ -71,6 +73,7 @@ struct Served {
     orders: Mutex<Orders>,
     signatures: Signatures,
     log: Log,
+    open: Open,
 }
 
 impl Origin {
@@ -79,17 +82,28 @@ impl Origin {
         Self::start_with_send_buffer(None)
     }
 
+    /// As [`Origin::start`], on another address of this host: one of a network namespace, say.
+    pub fn start_on(address: Ipv4Addr) -> io::Result<Self> {
+        Self::open(address, None)
+    }
+
     /// As [`Origin::start`], with a kernel buffer of about this size for what is written and not yet received, so that the log
     /// runs no further ahead of the client than that.
     pub fn start_with_send_buffer(bytes: Option<u32>) -> io::Result<Self> {
-        let front = bind(any_port(), bytes)?;
-        let signed = bind(any_port(), bytes)?;
+        Self::open(Ipv4Addr::LOCALHOST, bytes)
+    }
+
+    fn open(address: Ipv4Addr, bytes: Option<u32>) -> io::Result<Self> {
+        let any_port = SocketAddr::from((address, 0));
+        let front = bind(any_port, bytes)?;
+        let signed = bind(any_port, bytes)?;
         let address = front.local_addr()?;
         let served = Arc::new(Served {
             files: Mutex::default(),
             orders: Mutex::default(),
             signatures: Signatures::new(signed.local_addr()?),
             log: Log::new(),
+            open: Open::default(),
         });
         let (doors, seen) = watch::channel(Doors {
             open: true,
@@ -189,6 +203,11 @@ impl Origin {
     /// Resets each connection that is made from now on when it is so old.
     pub fn reset_connections_after(&self, life: Option<Duration>) {
         self.doors.send_modify(|doors| doors.life = life);
+    }
+
+    /// Resets one of the connections that are open, the one that the lot falls on; false where none is.
+    pub fn reset_one(&self, lot: usize) -> bool {
+        self.served.open.reset_one(lot)
     }
 
     pub fn log(&self) -> &Log {
@@ -337,10 +356,6 @@ impl Entrance {
             while connections.try_join_next().is_some() {}
         }
     }
-}
-
-fn any_port() -> SocketAddr {
-    SocketAddr::from((Ipv4Addr::LOCALHOST, 0))
 }
 
 fn bind(address: SocketAddr, send_buffer: Option<u32>) -> io::Result<TcpSocket> {

@@ -144,7 +144,12 @@ pub struct LoopbackS3 {
 impl LoopbackS3 {
     /// Starts a server on a free port of 127.0.0.1. To be called inside a Tokio runtime.
     pub fn start(options: Options) -> io::Result<Self> {
-        let listener = std::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
+        Self::start_on(Ipv4Addr::LOCALHOST, options)
+    }
+
+    /// As [`LoopbackS3::start`], on another address of this host: one of a network namespace, say.
+    pub fn start_on(address: Ipv4Addr, options: Options) -> io::Result<Self> {
+        let listener = std::net::TcpListener::bind((address, 0))?;
         listener.set_nonblocking(true)?;
         let address = listener.local_addr()?;
         let account = Arc::new(Account {
@@ -168,7 +173,7 @@ impl LoopbackS3 {
         })
     }
 
-    /// `http://127.0.0.1:PORT`, for path-style requests. Virtual-host style works as `BUCKET.localhost:PORT`.
+    /// `http://ADDRESS:PORT`, for path-style requests. Virtual-host style works as `BUCKET.localhost:PORT`.
     pub fn endpoint(&self) -> Url {
         Url::parse(&format!("http://{}", self.address))
             .expect("an address and a port make a good URL")

@@ -55,6 +55,18 @@ async fn serves_whole_files_over_one_kept_connection() {
     assert_eq!(origin.log().requests("/file").len(), 3);
 }
 
+/// Linux has all of 127.0.0.0/8 on its loopback interface, others one address.
+#[cfg(target_os = "linux")]
+#[tokio::test]
+async fn serves_on_the_address_that_it_is_given() {
+    let address = std::net::Ipv4Addr::new(127, 0, 0, 2);
+    let origin = Origin::start_on(address).unwrap();
+    origin.publish("/file", content());
+    assert_eq!(origin.address().ip(), address);
+    assert_eq!(origin.signed_address().ip(), address);
+    assert_eq!(ask(&origin, &[]).await.head().await.status, 200);
+}
+
 #[tokio::test]
 async fn serves_each_form_of_range_exactly() {
     let origin = origin().await;

@@ -15,6 +15,7 @@ mod cut_through;
 mod demo;
 mod faults;
 mod folder_store;
+mod link;
 mod loopback_origin;
 mod loopback_releases;
 mod loopback_s3;

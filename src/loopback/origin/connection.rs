@@ -8,7 +8,7 @@ use std::time::Duration;
 use bytes::BytesMut;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
-use tokio::time::{Instant, sleep, sleep_until, timeout};
+use tokio::time::{Instant, sleep, sleep_until};
 
 use super::Served;
 use super::answer::{Answer, Framing, Pace};
@@ -43,13 +43,13 @@ pub(super) async fn serve(
         number: connected.number,
         signed,
     };
-    let ending = match life {
-        None => door.requests(&mut stream).await,
-        Some(life) => match timeout(life, door.requests(&mut stream)).await {
-            Ok(ended) => ended,
-            Err(_) => Ok(End::Reset),
-        },
+    let reset = served.open.enter(connected.number);
+    let ending = tokio::select! {
+        ended = door.requests(&mut stream) => ended,
+        () = over(life) => Ok(End::Reset),
+        Ok(()) = reset => Ok(End::Reset),
     };
+    served.open.leave(connected.number);
     match ending {
         Ok(End::Close) => {
             // The other side may be gone already: then there is nobody to tell.
@@ -60,6 +60,14 @@ pub(super) async fn serve(
             let _ = stream.set_zero_linger();
         }
         Err(error) => tracing::debug!(%peer, %error, "a client ended its connection"),
+    }
+}
+
+/// Ends when a connection has lived its time, if it has one.
+async fn over(life: Option<Duration>) {
+    match life {
+        Some(life) => sleep(life).await,
+        None => std::future::pending().await,
     }
 }
 

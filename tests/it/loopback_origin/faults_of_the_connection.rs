@@ -81,3 +81,21 @@ async fn a_dropped_origin_ends_its_connections() {
     assert_eq!(rest, b"");
     assert_ne!(ending, Ending::Silent);
 }
+
+#[tokio::test]
+async fn the_lot_chooses_the_one_open_connection_that_is_reset() {
+    let origin = origin().await;
+    assert!(!origin.reset_one(0), "none is open");
+    origin.order("/file", When::Always, Fault::Rate(300_000));
+    let mut first = ask(&origin, &[]).await;
+    first.head().await;
+    let mut second = ask(&origin, &[]).await;
+    second.head().await;
+    // 3 is the second of two.
+    assert!(origin.reset_one(3));
+    let (body, ending) = second.rest().await;
+    assert_eq!(ending, Ending::Reset);
+    assert!(body.len() < 300_000, "{} bytes", body.len());
+    origin.recover();
+    assert_eq!(first.body(300_000).await, super::bytes(0..300_000));
+}

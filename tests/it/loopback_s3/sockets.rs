@@ -132,3 +132,14 @@ async fn a_body_without_a_length_is_refused() {
     assert_eq!(put.status(), 411);
     assert_eq!(rig.stored("k"), None);
 }
+
+/// Linux has all of 127.0.0.0/8 on its loopback interface, others one address.
+#[cfg(target_os = "linux")]
+#[tokio::test]
+async fn serves_on_the_address_that_it_is_given() {
+    use kops_mirror::loopback::s3::{LoopbackS3, Options};
+    let address = std::net::Ipv4Addr::new(127, 0, 0, 2);
+    let server = LoopbackS3::start_on(address, Options::default()).unwrap();
+    assert_eq!(server.endpoint().host_str(), Some("127.0.0.2"));
+    TcpStream::connect(server.address()).await.unwrap();
+}
