@@ -13,12 +13,6 @@ use tokio::time::Instant;
 /// Where a climb begins that nothing is remembered of: the first look then comes while most of them are still in slow start.
 const START: usize = 32;
 
-/// A host that is near needs few connections to be fast, and each costs memory: a climb begins lower there.
-const START_NEAR: usize = 8;
-
-/// Nearer than this is the same city.
-const NEAR: Duration = Duration::from_millis(5);
-
 /// A raise that brings less than this was for nothing.
 const GAIN_MIN: f64 = 1.05;
 
@@ -60,8 +54,6 @@ pub(super) struct Climb {
     bytes: u64,
     troubles: usize,
     goodput: f64,
-    /// Nothing is known of the host.
-    is_a_guess: bool,
 }
 
 impl Climb {
@@ -81,16 +73,7 @@ impl Climb {
             bytes: 0,
             troubles: 0,
             goodput: 0.0,
-            is_a_guess: remembered.is_none(),
         }
-    }
-
-    /// Begins lower where the first answer was there at once. What was remembered or found out stays.
-    pub(super) fn first_answer(&mut self, after: Duration) {
-        if after < NEAR && self.is_a_guess {
-            self.allowed = self.allowed.min(START_NEAR);
-        }
-        self.is_a_guess = false;
     }
 
     pub(super) fn allowed(&self) -> usize {
@@ -244,18 +227,6 @@ mod tests {
         assert_eq!(Climb::new(64, Some(48), now).allowed(), 48);
         assert_eq!(Climb::new(16, Some(48), now).allowed(), 16);
         assert_eq!(Climb::new(16, Some(0), now).allowed(), 1);
-    }
-
-    #[test]
-    fn it_begins_low_at_a_host_that_is_near() {
-        let now = Instant::now();
-        let begun = |remembered, after| {
-            let mut climb = Climb::new(64, remembered, now);
-            climb.first_answer(Duration::from_millis(after));
-            climb.allowed()
-        };
-        assert_eq!((begun(None, 1), begun(None, 200)), (8, 32));
-        assert_eq!(begun(Some(48), 1), 48);
     }
 
     #[test]

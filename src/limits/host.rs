@@ -214,7 +214,6 @@ impl Host {
     /// Takes note of the time that an answer took.
     pub fn answered(&self, after: Duration) {
         let mut state = self.state();
-        state.climb.first_answer(after);
         state.round_trip = Some(state.round_trip.map_or(after, |least| least.min(after)));
     }
 
