@@ -120,7 +120,7 @@ impl S3Store {
         guard: &Guard,
     ) -> Result<PutObjectOutput, Failed> {
         let length = content.length();
-        let turn = self.traffic.turn(length).await;
+        let turn = self.traffic.turn_of_object(length).await;
         let (body, progress) = Body::new(length, content.chunks());
         let request = self
             .transfers

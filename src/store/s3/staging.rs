@@ -515,7 +515,7 @@ impl Staging for S3Store {
     }
 
     async fn put_part(&self, upload: &Upload, part: &Part) -> Result<ETag, StoreError> {
-        let turn = self.traffic.turn(part.length()).await;
+        let turn = self.traffic.turn_of_part(part.length()).await;
         let mut first = pin!(self.send_part(upload, part, turn));
         tokio::select! {
             sent = first.as_mut() => return sent,
@@ -523,7 +523,7 @@ impl Staging for S3Store {
         }
         // Which of the two comes to be the part is the same: they have the same bytes.
         tracing::debug!("another connection is sent after part {}", part.number);
-        let turn = self.traffic.turn(part.length()).await;
+        let turn = self.traffic.turn_of_part(part.length()).await;
         let second = pin!(self.send_part(upload, part, turn));
         match future::select(first, second).await {
             Either::Left((Ok(etag), _)) | Either::Right((Ok(etag), _)) => Ok(etag),

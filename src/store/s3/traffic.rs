@@ -9,9 +9,7 @@ use tokio::time::{Instant, sleep};
 use super::body::Progress;
 use super::turns::{Turn, Turns};
 use crate::report::StoreLeg;
-
-/// Bodies shorter than this do not wait for their turn: what is small is never stuck behind what is large.
-const SMALL_BYTES: u64 = 1 << 20;
+use crate::spool::SMALL_MAX_BYTES;
 
 /// Of a body shorter than this the round trips are most of its time.
 const TELLING_BYTES: u64 = 256 << 10;
@@ -76,11 +74,16 @@ impl Traffic {
         }
     }
 
-    /// Waits for the turn of a body of this length.
-    pub(super) async fn turn(&self, length: u64) -> Option<Turn> {
-        if length < SMALL_BYTES {
+    /// Waits for the turn of a whole object. What is small has no need of one: it is never stuck behind what is large.
+    pub(super) async fn turn_of_object(&self, length: u64) -> Option<Turn> {
+        if length <= SMALL_MAX_BYTES {
             return None;
         }
+        Some(self.turns.turn(length).await)
+    }
+
+    /// Waits for the turn of a part, of which there are many.
+    pub(super) async fn turn_of_part(&self, length: u64) -> Option<Turn> {
         Some(self.turns.turn(length).await)
     }
 
