@@ -74,6 +74,8 @@ pub struct Measured {
     pub bytes: u64,
     /// Why fewer connections were tried than were allowed.
     pub ended: Option<String>,
+    /// Why a connection broke, the last one that did.
+    pub broke: Option<String>,
     /// Why there is nothing to go by.
     pub failed: Option<String>,
     /// Objects that may still be there, with the reason.
@@ -106,6 +108,7 @@ impl Measured {
             readings: Vec::new(),
             bytes: 0,
             ended: None,
+            broke: None,
             failed: None,
             left_behind: Vec::new(),
         }
@@ -115,6 +118,7 @@ impl Measured {
         self.bytes = climbed.bytes;
         self.readings = climbed.readings;
         self.ended = climbed.refused;
+        self.broke = climbed.broke;
         self.failed = climbed.failed;
         if self.side == Side::Store {
             self.readings
@@ -123,7 +127,7 @@ impl Measured {
         }
         let carried_some = self.readings.iter().any(|it| it.bits_per_second > 0.0);
         if !carried_some && self.failed.is_none() {
-            self.failed = self.ended.take().or(climbed.broke);
+            self.failed = self.ended.take().or(self.broke.take());
         }
     }
 
@@ -243,6 +247,7 @@ mod tests {
                     ],
                     "bytes": 1_400_000,
                     "ended": "https://dl.k8s.io/kubelet answered 429",
+                    "broke": null,
                     "failed": null,
                     "left_behind": [],
                 },
@@ -260,6 +265,7 @@ mod tests {
                     ],
                     "bytes": 6_000_000,
                     "ended": null,
+                    "broke": null,
                     "failed": null,
                     "left_behind": [],
                 },

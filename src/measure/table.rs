@@ -66,6 +66,9 @@ impl Measured {
         if let Some(ended) = &self.ended {
             writeln!(out, "  no more connections: {ended}")?;
         }
+        if let Some(broke) = &self.broke {
+            writeln!(out, "  the last break: {broke}")?;
+        }
         if let Some(failed) = &self.failed {
             writeln!(out, "  failed: {failed}")?;
         }

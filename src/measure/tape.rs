@@ -38,7 +38,8 @@ impl Tape {
             .skip(bin(from))
             .take(bin(until) - bin(from) + 1)
             .map(|(at, bytes)| bytes * overlap(at, from, until) / BIN);
-        parts.sum()
+        // The sum of nothing would be -0.
+        parts.fold(0.0, |sum, part| sum + part)
     }
 }
 
@@ -73,6 +74,7 @@ mod tests {
         assert!((tape.between(at(1.5), at(2.0)) - 250.0).abs() < 1.0);
         assert!((tape.between(at(0.0), at(1.0))).abs() < 1.0);
         assert!(tape.between(at(3.5), at(9.0)).abs() < 1.0);
+        assert!(tape.between(at(90.0), at(99.0)).is_sign_positive());
     }
 
     proptest! {

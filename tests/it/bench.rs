@@ -204,7 +204,9 @@ async fn what_is_silent_and_what_breaks_is_counted() {
     ];
     let output = finish(bench(&home, &flags)).await;
     assert_eq!(output.status.code(), Some(0), "{}", told(&output));
-    let reading = &document(&output)["measured"][0]["readings"][0];
+    let end = &document(&output)["measured"][0];
+    assert!(end["broke"].as_str().unwrap().contains("broke"), "{end}");
+    let reading = &end["readings"][0];
     assert_eq!(
         (&reading["silences"], &reading["breaks"]),
         (&1.into(), &1.into()),
