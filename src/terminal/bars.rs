@@ -125,6 +125,8 @@ impl Observer for Bars {
                 return;
             }
             Event::Measuring { .. } => {
+                // Nothing is kept, so there are no bytes of files to show.
+                self.total.set_style(style("{spinner} {msg}"));
                 self.total
                     .set_message(line(event, self.colour).unwrap_or_default());
                 return;
@@ -267,6 +269,20 @@ mod tests {
         drop(bars);
         let wanted = format!("failed {}: no such file", key(0));
         assert_eq!(term.contents().trim(), wanted);
+    }
+
+    #[test]
+    fn a_measurement_is_shown_without_bytes_of_files() {
+        let (term, all) = screen();
+        let bars = Bars::new(&all, false);
+        bars.event(&Event::Measuring {
+            place: "dl.k8s.io:443".to_owned(),
+            connections: 8,
+        });
+        bars.total.force_draw();
+        let shown = term.contents();
+        let wanted = "measuring dl.k8s.io:443 over 8 connections";
+        assert!(shown.trim().ends_with(wanted), "{shown}");
     }
 
     #[test]
