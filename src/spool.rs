@@ -61,6 +61,8 @@ pub struct Spool {
 #[derive(Debug)]
 struct State {
     arrived: RangeSet<u64>,
+    /// On their way into the storage.
+    being_written: RangeSet<u64>,
     length: Option<u64>,
     generation: u64,
     /// The content is published: nobody comes back for these bytes.
@@ -83,6 +85,7 @@ impl Spool {
         let (storage, told) = Storage::open(base, memory)?;
         let state = State {
             arrived: told.arrived,
+            being_written: RangeSet::new(),
             length: told.length,
             generation: 0,
             done: false,
@@ -164,12 +167,15 @@ impl Spool {
             count(0);
             return Ok(0);
         }
-        // What has arrived may have been hashed already: it must stay what it was.
-        let gaps = self.gaps_with_place(offset..end)?;
-        for gap in &gaps {
-            self.storage.write_within(gap, offset, pieces)?;
-        }
+        // What has arrived may have been hashed already: it must stay what it was. Two flights may bring the same bytes.
+        let gaps = self.take_gaps(offset..end)?;
+        let write = |gap| self.storage.write_within(gap, offset, pieces);
+        let written = gaps.iter().try_for_each(write);
         let mut state = self.state();
+        for gap in &gaps {
+            state.being_written.remove(gap.clone());
+        }
+        written?;
         for gap in &gaps {
             self.storage.note_range(gap)?;
             state.arrived.insert(gap.clone());
@@ -180,13 +186,17 @@ impl Spool {
         Ok(fresh)
     }
 
-    /// What of a range has not arrived; there is place for it then.
-    fn gaps_with_place(&self, range: Range<u64>) -> io::Result<Vec<Range<u64>>> {
-        let state = self.state();
+    /// What of a range has not arrived and nobody else is writing, from now on the caller's to write; there is place for it then.
+    fn take_gaps(&self, range: Range<u64>) -> io::Result<Vec<Range<u64>>> {
+        let mut state = self.state();
         if !self.storage.has_place_until(range.end) {
             self.storage.move_to_disk(&state.arrived, state.length)?;
         }
-        Ok(state.arrived.gaps(&range).collect())
+        let missing = state.arrived.gaps(&range);
+        let free = |gap| state.being_written.gaps(&gap).collect::<Vec<_>>();
+        let gaps: Vec<Range<u64>> = missing.flat_map(free).collect();
+        state.being_written.extend(gaps.iter().cloned());
+        Ok(gaps)
     }
 
     /// Reads bytes that have arrived. Blocking.

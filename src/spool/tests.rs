@@ -288,3 +288,24 @@ fn one_process_at_a_time() {
     let again = SpoolFolder::open(folder.path(), 1 << 30);
     assert!(matches!(again, Err(SpoolFolderError::Busy { .. })));
 }
+
+#[test]
+fn bytes_that_two_bring_at_once_are_written_by_one_and_counted_once() {
+    const LENGTH: u64 = 4 << 20;
+    for (_dir, folder) in folders() {
+        let spool = spool_of(&folder, LENGTH);
+        let bring = |filler: u8| {
+            let bytes = Bytes::from(vec![filler; 128 << 10]);
+            let offsets = (0..LENGTH).step_by(bytes.len());
+            let fresh = offsets.map(|at| spool.write_at(at, &[bytes.clone()]).unwrap());
+            fresh.sum::<u64>()
+        };
+        let fresh: u64 = std::thread::scope(|scope| {
+            let flights: Vec<_> = (0..8).map(|n| scope.spawn(move || bring(n))).collect();
+            let fresh = flights.into_iter().map(|flight| flight.join().unwrap());
+            fresh.sum()
+        });
+        assert_eq!(fresh, LENGTH);
+        assert!(spool.is_whole());
+    }
+}
