@@ -6,9 +6,9 @@ use super::figures::{Figures, Row};
 use super::measure::End;
 use super::tools::{PEERS, Tool};
 
-const WIDTH: f64 = 900.0;
+const WIDTH: f64 = 1050.0;
 /// Where the bars begin, and how long 100 % is.
-const LEFT: f64 = 330.0;
+const LEFT: f64 = 480.0;
 const FULL: f64 = 480.0;
 const BAR: f64 = 14.0;
 const GAP: f64 = 16.0;
