@@ -9,6 +9,7 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
+use aws_smithy_runtime_api::client::connection::{CaptureSmithyConnection, ConnectionMetadata};
 use aws_smithy_runtime_api::client::http::{
     HttpConnector, HttpConnectorFuture, SharedHttpClient, SharedHttpConnector, http_client_fn,
 };
@@ -19,7 +20,9 @@ use aws_smithy_types::retry::ErrorKind;
 use http::Uri;
 use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
 use hyper_util::client::legacy::Client;
-use hyper_util::client::legacy::connect::HttpConnector as TcpConnector;
+use hyper_util::client::legacy::connect::{
+    CaptureConnection, HttpConnector as TcpConnector, capture_connection,
+};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use rustls::crypto::aws_lc_rs;
 use tokio::net::TcpStream;
@@ -40,6 +43,11 @@ pub(super) struct Connecting {
 impl Connecting {
     /// An HTTP client for the SDK. An error where the system's certificates can't be read.
     pub(super) fn client(self) -> io::Result<SharedHttpClient> {
+        let connector = SharedHttpConnector::new(self.connector()?);
+        Ok(http_client_fn(move |_, _| connector.clone()))
+    }
+
+    fn connector(self) -> io::Result<Connector> {
         let idle = self.pool_idle_timeout;
         let https = HttpsConnectorBuilder::new()
             .with_provider_and_native_roots(aws_lc_rs::default_provider())?
@@ -50,8 +58,7 @@ impl Connecting {
             .pool_timer(TokioTimer::new())
             .pool_idle_timeout(idle)
             .build(https);
-        let connector = SharedHttpConnector::new(Connector(client));
-        Ok(http_client_fn(move |_, _| connector.clone()))
+        Ok(Connector(client))
     }
 }
 
@@ -100,12 +107,16 @@ struct Connector(Client<HttpsConnector<Tcp>, SdkBody>);
 
 impl HttpConnector for Connector {
     fn call(&self, request: HttpRequest) -> HttpConnectorFuture {
-        let request = match request.try_into_http1x() {
+        let mut request = match request.try_into_http1x() {
             Ok(request) => request,
             Err(error) => {
                 return HttpConnectorFuture::ready(Err(ConnectorError::user(error.into())));
             }
         };
+        let used = capture_connection(&mut request);
+        if let Some(capture) = request.extensions().get::<CaptureSmithyConnection>() {
+            capture.set_connection_retriever(move || connection(&used));
+        }
         let answer = self.0.request(request);
         HttpConnectorFuture::new(async move {
             let answer = answer.await.map_err(|error| broken(error.into()))?;
@@ -113,6 +124,21 @@ impl HttpConnector for Connector {
                 .map_err(|error| ConnectorError::other(error.into(), None))
         })
     }
+}
+
+/// The connection that a request went over: after some answers the SDK wants no other request to use it.
+fn connection(used: &CaptureConnection) -> Option<ConnectionMetadata> {
+    let is_proxied = used.connection_metadata().as_ref()?.is_proxied();
+    let used = used.clone();
+    let poison = move || {
+        if let Some(connected) = used.connection_metadata().as_ref() {
+            connected.poison();
+        }
+    };
+    let metadata = ConnectionMetadata::builder()
+        .proxied(is_proxied)
+        .poison_fn(poison);
+    Some(metadata.build())
 }
 
 /// What kind of failure it is, which decides whether the SDK repeats the request.
@@ -140,17 +166,32 @@ fn find<'a, E: Error + 'static>(error: &'a (dyn Error + 'static)) -> Option<&'a 
 
 #[cfg(all(test, target_os = "linux"))]
 mod tests {
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::net::TcpListener;
+
     use super::*;
     use crate::store::s3::Congestion;
 
-    async fn congestion_of_a_connection(choice: &Congestion) -> String {
-        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let to = format!("http://{}/", listener.local_addr().unwrap());
-        let mut tcp = Tcp::new(Connecting {
-            congestion: choice.choose().unwrap(),
+    fn connecting(congestion: &Congestion) -> Connecting {
+        Connecting {
+            congestion: congestion.choose().unwrap(),
             timeout: Duration::from_secs(5),
             pool_idle_timeout: Duration::from_secs(5),
-        });
+        }
+    }
+
+    async fn listener() -> (TcpListener, String) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let to = format!("http://{}/", listener.local_addr().unwrap());
+        (listener, to)
+    }
+
+    async fn congestion_of_a_connection(choice: &Congestion) -> String {
+        let (_listener, to) = listener().await;
+        let mut tcp = Tcp::new(connecting(choice));
         let connection = tcp.call(to.parse().unwrap()).await.unwrap();
         rustix::net::sockopt::tcp_congestion(connection.inner()).unwrap()
     }
@@ -163,5 +204,44 @@ mod tests {
         let auto = congestion_of_a_connection(&Congestion::Auto).await;
         let can_be_had = Congestion::Named("bbr".to_owned()).choose().is_ok();
         assert_eq!(auto, if can_be_had { "bbr" } else { &system });
+    }
+
+    /// Answers every request on every connection with a 503; counts connections.
+    fn refuse(listener: TcpListener) -> Arc<AtomicUsize> {
+        let accepted = Arc::new(AtomicUsize::new(0));
+        let count = Arc::clone(&accepted);
+        tokio::spawn(async move {
+            while let Ok((mut socket, _)) = listener.accept().await {
+                count.fetch_add(1, Ordering::SeqCst);
+                tokio::spawn(async move {
+                    while socket.read(&mut [0; 4096]).await.is_ok_and(|read| read > 0) {
+                        let answer = b"HTTP/1.1 503 Slow Down\r\nContent-Length: 0\r\n\r\n";
+                        socket.write_all(answer).await.unwrap();
+                    }
+                });
+            }
+        });
+        accepted
+    }
+
+    #[tokio::test]
+    async fn the_sdk_can_have_a_connection_not_used_again() {
+        let (listener, to) = listener().await;
+        let accepted = refuse(listener);
+        let connector = connecting(&Congestion::System).connector().unwrap();
+        for (poisoned, connections) in [(false, 1), (true, 1), (false, 2)] {
+            let capture = CaptureSmithyConnection::new();
+            let mut request = HttpRequest::get(&to).unwrap();
+            request.add_extension(capture.clone());
+            let mut answer = connector.call(request).await.unwrap();
+            assert_eq!(accepted.load(Ordering::SeqCst), connections);
+            let connection = capture.get().expect("it is known");
+            if poisoned {
+                connection.poison();
+            }
+            drop(answer.take_body());
+            drop(answer);
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
     }
 }
