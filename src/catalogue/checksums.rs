@@ -63,13 +63,18 @@ pub fn sidecar(content: &[u8], algorithm: Algorithm, name: &str) -> Result<Diges
     listed(&entries, algorithm, name)
 }
 
-/// The digest of the file `name` in a list of many.
+/// The digest of the file `name` in a list of many. A line that is none, or is of another file, matters only where that one is missing.
 ///
 /// `name` may have a path, and so may the list's names; one must end with the whole of the other. Of several, that with the most
 /// segments in common is meant.
 pub fn list(content: &[u8], algorithm: Algorithm, name: &str) -> Result<Digest, BadChecksum> {
-    let text = text_of(content)?;
-    listed(&entries(text, algorithm)?, algorithm, name)
+    let (entries, rubbish) = split(text_of(content)?, algorithm);
+    match (listed(&entries, algorithm, name), rubbish) {
+        // It may have been the line that can't be read.
+        (Err(BadChecksum::NotListed { .. }), Some(rubbish)) => Err(rubbish),
+        (Err(BadChecksum::NotListed { .. }), None) if entries.is_empty() => Err(BadChecksum::Empty),
+        (told, _) => told,
+    }
 }
 
 fn listed(entries: &[Entry<'_>], algorithm: Algorithm, name: &str) -> Result<Digest, BadChecksum> {
@@ -132,9 +137,19 @@ fn text_of(content: &[u8]) -> Result<&str, BadChecksum> {
     Ok(text)
 }
 
-/// All lines that speak of this algorithm; BSD lists may have several algorithms in one file.
+/// All lines that speak of this algorithm; every line must be one.
 fn entries(text: &str, algorithm: Algorithm) -> Result<Vec<Entry<'_>>, BadChecksum> {
-    let mut found = Vec::new();
+    let (found, rubbish) = split(text, algorithm);
+    match rubbish {
+        Some(rubbish) => Err(rubbish),
+        None if found.is_empty() => Err(BadChecksum::Empty),
+        None => Ok(found),
+    }
+}
+
+/// The lines that speak of this algorithm, and the first that says nothing; BSD lists may have several algorithms in one file.
+fn split(text: &str, algorithm: Algorithm) -> (Vec<Entry<'_>>, Option<BadChecksum>) {
+    let (mut found, mut rubbish) = (Vec::new(), None);
     for (line, text) in signed_lines(text) {
         let text = text.trim();
         if text.is_empty() || text.starts_with('#') {
@@ -143,20 +158,18 @@ fn entries(text: &str, algorithm: Algorithm) -> Result<Vec<Entry<'_>>, BadChecks
         let parsed = bsd(text)
             .map(|(named, path, hex)| (hex, Some(path), named == algorithm))
             .or_else(|| gnu(text).map(|(hex, path)| (hex, path, true)));
-        let Some((hex, path, ours)) = parsed else {
-            return Err(BadChecksum::NotAChecksum {
-                line,
-                text: excerpt(text),
-            });
-        };
-        if ours {
-            found.push(Entry { line, hex, path });
+        match parsed {
+            Some((hex, path, true)) => found.push(Entry { line, hex, path }),
+            Some(_) => {}
+            None => {
+                rubbish.get_or_insert_with(|| BadChecksum::NotAChecksum {
+                    line,
+                    text: excerpt(text),
+                });
+            }
         }
     }
-    if found.is_empty() {
-        return Err(BadChecksum::Empty);
-    }
-    Ok(found)
+    (found, rubbish)
 }
 
 /// The numbered lines of a text, or of what is signed in it: a clear-signed text has its armour's headers up to an empty line,
@@ -367,6 +380,18 @@ mod tests {
                 name: "bin/linux/s390x/kubelet".to_owned()
             })
         );
+    }
+
+    #[test]
+    fn a_line_of_rubbish_hides_no_other_files_digest() {
+        let digest = sha256("kubelet");
+        let text = format!("{}  kubelet\n# a remark\nsee the notes\n", digest.hex());
+        assert_eq!(many(&text, "kubelet"), Ok(digest));
+        assert_eq!(
+            many(&text, "kubectl").unwrap_err().to_string(),
+            "line 3 ('see the notes') is not a checksum"
+        );
+        assert_eq!(many("# nothing\n", "kubectl"), Err(BadChecksum::Empty));
     }
 
     #[test]
