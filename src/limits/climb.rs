@@ -31,6 +31,18 @@ const AFTER_REFUSAL: Duration = Duration::from_secs(30);
 /// Shorter, and a look sees single packets; longer, and a short run is over before the climb.
 const LOOK_MIN: Duration = Duration::from_secs(1);
 
+/// Bytes that come so many at a time have waited for us.
+const WAITED_BYTES: u64 = 128 << 10;
+
+/// Where nearly all have waited, it is we who are slow: more connections bring nothing, and what waits in each is memory.
+const WAITED_SHARE: f64 = 0.9;
+
+/// A pause of the disk is over sooner than this, and the memory of all connections is not yet full.
+const NARROW_AFTER: Duration = Duration::from_millis(100);
+
+/// So few keep any reader busy.
+const NARROW_MIN: usize = 8;
+
 /// How the climb stands.
 #[derive(Debug, Clone, Copy, PartialEq)]
 enum State {
@@ -54,6 +66,29 @@ pub(super) struct Climb {
     bytes: u64,
     troubles: usize,
     goodput: f64,
+    reading: Reading,
+}
+
+/// How what came was read, since the last look at that.
+#[derive(Debug, Clone, Copy)]
+struct Reading {
+    since: Instant,
+    bytes: u64,
+    waited_bytes: u64,
+}
+
+impl Reading {
+    fn since(now: Instant) -> Self {
+        Self {
+            since: now,
+            bytes: 0,
+            waited_bytes: 0,
+        }
+    }
+
+    fn is_slow(&self) -> bool {
+        self.bytes > 0 && self.waited_bytes as f64 >= self.bytes as f64 * WAITED_SHARE
+    }
 }
 
 impl Climb {
@@ -73,6 +108,7 @@ impl Climb {
             bytes: 0,
             troubles: 0,
             goodput: 0.0,
+            reading: Reading::since(now),
         }
     }
 
@@ -85,13 +121,19 @@ impl Climb {
         self.goodput
     }
 
-    pub(super) fn count(&mut self, bytes: u64) {
+    /// Takes note of bytes that came at a time; `held_back` by a rate, they waited because they had to.
+    pub(super) fn count(&mut self, bytes: u64, held_back: bool) {
         self.bytes += bytes;
+        self.reading.bytes += bytes;
+        if bytes >= WAITED_BYTES && !held_back {
+            self.reading.waited_bytes += bytes;
+        }
     }
 
     /// Looks at what came since the last look, when that was long enough ago. `wanted` says that more connections would have
     /// been used had they been allowed; `round_trip` is the host's. False when it is too soon.
     pub(super) fn look(&mut self, now: Instant, wanted: bool, round_trip: Duration) -> bool {
+        self.narrow(now);
         let elapsed = now.duration_since(self.looked);
         if elapsed < LOOK_MIN.max(round_trip * 4) {
             return false;
@@ -102,6 +144,22 @@ impl Climb {
             self.step(now);
         }
         true
+    }
+
+    /// Halves the number where it is we who are slow.
+    fn narrow(&mut self, now: Instant) {
+        if now.duration_since(self.reading.since) < NARROW_AFTER {
+            return;
+        }
+        if self.reading.is_slow() && self.allowed > NARROW_MIN {
+            self.allowed = (self.allowed / 2).max(NARROW_MIN);
+            self.state = State::Rising {
+                from: self.allowed,
+                goodput: 0.0,
+                looks: 0,
+            };
+        }
+        self.reading = Reading::since(now);
     }
 
     fn step(&mut self, now: Instant) {
@@ -178,7 +236,7 @@ mod tests {
     fn run(climb: &mut Climb, now: &mut Instant, seconds: u64, link: impl Fn(usize) -> u64) {
         for _ in 0..seconds {
             *now += Duration::from_secs(1);
-            climb.count(link(climb.allowed()));
+            climb.count(link(climb.allowed()), true);
             climb.look(*now, true, ROUND_TRIP);
         }
     }
@@ -267,9 +325,48 @@ mod tests {
         let mut climb = Climb::new(64, Some(8), now);
         for _ in 0..10 {
             now += Duration::from_secs(1);
-            climb.count(1);
+            climb.count(1, false);
             climb.look(now, false, ROUND_TRIP);
         }
         assert_eq!(climb.allowed(), 8);
+    }
+
+    /// Lets bytes come so many at a time for some tenths of a second.
+    fn read(climb: &mut Climb, now: &mut Instant, tenths: u32, at_a_time: u64, held_back: bool) {
+        for _ in 0..tenths {
+            for _ in 0..100 {
+                climb.count(at_a_time, held_back);
+            }
+            *now += Duration::from_millis(100);
+            climb.look(*now, true, Duration::ZERO);
+        }
+    }
+
+    #[test]
+    fn fewer_are_enough_where_we_are_slow() {
+        let mut now = Instant::now();
+        let mut climb = Climb::new(64, Some(64), now);
+        read(&mut climb, &mut now, 2, 400_000, false);
+        assert_eq!(climb.allowed(), 16);
+        read(&mut climb, &mut now, 7, 400_000, false);
+        assert_eq!(climb.allowed(), 8);
+    }
+
+    #[test]
+    fn what_a_rate_holds_back_does_not_make_us_slow() {
+        let mut now = Instant::now();
+        let mut climb = Climb::new(64, Some(64), now);
+        read(&mut climb, &mut now, 8, 400_000, true);
+        assert_eq!(climb.allowed(), 64);
+    }
+
+    #[test]
+    fn after_a_pause_of_ours_it_climbs_again() {
+        let mut now = Instant::now();
+        let mut climb = Climb::new(64, Some(64), now);
+        read(&mut climb, &mut now, 3, 400_000, false);
+        assert_eq!(climb.allowed(), 8);
+        run(&mut climb, &mut now, 6, lossy);
+        assert!(climb.allowed() >= 48, "{}", climb.allowed());
     }
 }

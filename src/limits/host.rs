@@ -217,8 +217,9 @@ impl Host {
         state.round_trip = Some(state.round_trip.map_or(after, |least| least.min(after)));
     }
 
-    /// Takes note of bytes that came; tells how it stands when it has just been looked at.
-    pub fn received(self: &Arc<Self>, bytes: u64) -> Option<Link> {
+    /// Takes note of bytes that came at a time, and whether a rate held them back; tells how it stands when it has just been
+    /// looked at.
+    pub fn received(self: &Arc<Self>, bytes: u64, held_back: bool) -> Option<Link> {
         let (looked, raised) = {
             let mut state = self.state();
             let (before, now) = (state.climb.allowed(), Instant::now());
@@ -226,7 +227,7 @@ impl Host {
                 state.busy >= before && state.grants.values().any(|grant| !grant.is_closed());
             let round_trip = state.round_trip.unwrap_or_default();
             state.told.bytes += bytes;
-            state.climb.count(bytes);
+            state.climb.count(bytes, held_back);
             let looked = state.climb.look(now, wanted, round_trip);
             let best = state.told.bytes_per_second_max.max(state.climb.goodput());
             state.told.bytes_per_second_max = best;
