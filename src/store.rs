@@ -209,6 +209,9 @@ impl StoreError {
     }
 }
 
+/// That an object is on its way, until it is dropped ([`Store::expect`]).
+pub type Expected = Option<Box<dyn fmt::Debug + Send + Sync>>;
+
 /// A bucket or a folder under a prefix; keys are relative to the prefix. See the module for the contract.
 #[async_trait]
 pub trait Store: Send + Sync + fmt::Debug {
@@ -250,6 +253,12 @@ pub trait Store: Send + Sync + fmt::Debug {
     /// Whether one connection carries so little to here that the largest object is what takes longest, as far as is known.
     fn is_slow(&self) -> bool {
         false
+    }
+
+    /// Says that an object of this length is on its way to here, until what is returned is dropped: where few are taken at a time,
+    /// a shorter one that is there sooner may be held up for a moment. None where that makes no difference.
+    fn expect(&self, _length: u64) -> Expected {
+        None
     }
 
     /// What has gone there so far; None where it goes over no network.

@@ -31,7 +31,7 @@ use crate::plan::Item;
 use crate::publish;
 use crate::retry::Policy;
 use crate::spool::SpoolFolder;
-use crate::store::{Store, StoreError};
+use crate::store::{Expected, Store, StoreError};
 use crate::verify::{Mismatch, Verified};
 
 /// Everything that a run works with.
@@ -230,7 +230,9 @@ impl Mirror {
                 .filter(|(_, need)| need.is_for_content())
                 .map(|(at, _)| at)
                 .collect();
+            let expected = self.expected(item, &wanting);
             let obtained = self.obtain(item, &holders, &wanting, tally).await?;
+            drop(expected);
             digests = Some(obtained.content.digests().clone());
             length = Some(obtained.content.length());
             content = Some(obtained);
@@ -275,6 +277,15 @@ impl Mirror {
             }
         }
         Ok((places, entry))
+    }
+
+    /// Tells the targets that are `wanting` what is on its way.
+    fn expected(&self, item: &Item, wanting: &[usize]) -> Vec<Expected> {
+        let Some(length) = item.likely_length() else {
+            return Vec::new();
+        };
+        let targets = wanting.iter().map(|&at| &self.targets[at]);
+        targets.map(|target| target.expect(length)).collect()
     }
 
     /// Puts an asset, unless the object itself is there already, then its sidecars.

@@ -260,6 +260,9 @@ async fn wrong_content_is_never_completed_and_leaves_nothing() {
     let stage = Stage::new(9).await;
     let last = Fault::Corrupt(LENGTH - 1);
     stage.world.origin.order("*", When::Always, last);
+    // The first parts are on their way before the last byte shows that they are of no use.
+    let slowly = Fault::Rate(1_000_000);
+    stage.world.origin.order("*", When::Always, slowly);
     let report = stage.sync().await;
     assert_eq!(report.of(Kind::Failed).count(), 1, "{report:?}");
     assert!(!stage.parts().is_empty());
@@ -318,17 +321,17 @@ async fn no_more_parts_are_under_way_than_connections_are_allowed() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn auto_stages_at_a_far_store_and_not_at_a_near_one() {
-    for (round_trip, staged) in [(Duration::ZERO, false), (Duration::from_millis(80), true)] {
+    for (first_request, staged) in [(Duration::ZERO, false), (Duration::from_millis(300), true)] {
         let options = Options {
             part_bytes_min: 1,
             ..Options::default()
         };
         let stage = Stage::with(12, options, Way::Auto).await;
-        let late = S3Fault::new(Trouble::Late(round_trip)).on("GetBucketEncryption");
+        let late = S3Fault::new(Trouble::Late(first_request)).on("GetBucketEncryption");
         stage.server.0.faults().order(late);
         transferred(&stage.sync().await);
         stage.is_there_once(12).await;
-        assert_eq!(!stage.parts().is_empty(), staged, "{round_trip:?}");
+        assert_eq!(!stage.parts().is_empty(), staged, "{first_request:?}");
     }
 }
 

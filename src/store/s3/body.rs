@@ -17,6 +17,8 @@ use sync_wrapper::SyncWrapper;
 use tokio::sync::watch;
 use tokio::time::{Instant, timeout};
 
+use super::turns::Turn;
+
 /// hyper asks for a frame only when the last one is written out, so a frame is what one look at the progress can miss.
 const FRAME_BYTES: usize = 256 * 1024;
 
@@ -28,6 +30,7 @@ pub(super) struct Body {
     /// Since when the next chunk has been waited for.
     waiting: Option<Instant>,
     progress: Arc<Progress>,
+    turn: Option<Turn>,
 }
 
 /// How far a body has come, and why it broke.
@@ -65,14 +68,24 @@ impl Body {
             remaining: length,
             waiting: None,
             progress: Arc::clone(&progress),
+            turn: None,
         };
         (body, progress)
+    }
+
+    /// Gives a turn back when all is taken. What the kernel still has to send then, and the answer's way, are time in which the
+    /// next body can begin.
+    pub(super) fn with_turn(self, turn: Option<Turn>) -> Self {
+        Self { turn, ..self }
     }
 
     fn next_frame(&mut self) -> Bytes {
         let frame = self.chunk.split_to(self.chunk.len().min(FRAME_BYTES));
         self.remaining -= frame.len() as u64;
         self.progress.remaining.send_replace(self.remaining);
+        if self.remaining == 0 {
+            self.turn = None;
+        }
         frame
     }
 

@@ -1,5 +1,6 @@
 //! Builds the SDK's clients with the settings that slow links and servers other than AWS need.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use aws_config::default_provider::region::DefaultRegionChain;
@@ -23,9 +24,9 @@ use aws_types::service_config::ServiceConfigKey;
 use hyper_util::client::proxy::matcher::Matcher;
 use url::{Host, Url};
 
-use super::congestion::Chosen;
 use super::connector::Connecting;
 use super::errors::Site;
+use super::lines::Lines;
 use super::{Keys, S3Options};
 use crate::store::{StoreError, StoreErrorKind};
 
@@ -52,6 +53,8 @@ pub(super) struct Clients {
     pub(super) rides_out_loss: bool,
     /// Which congestion control connections are given; None leaves them the system's.
     pub(super) congestion: Option<String>,
+    /// The connections that are ours; none where a proxy makes them.
+    pub(super) lines: Arc<Lines>,
 }
 
 pub(super) async fn connect(options: &S3Options) -> Result<Clients, StoreError> {
@@ -81,8 +84,9 @@ pub(super) async fn connect(options: &S3Options) -> Result<Clients, StoreError> 
     let is_ours = !is_proxied(&site.server());
     let rides_out_loss = is_ours && congestion.rides_out_loss();
     let name = congestion.name().filter(|_| is_ours).map(str::to_owned);
+    let lines = Lines::new(congestion);
     if is_ours {
-        common = common.http_client(connections(congestion)?);
+        common = common.http_client(connections(&lines)?);
     } else {
         tracing::info!("through a proxy connections have the system's congestion control");
     }
@@ -101,6 +105,7 @@ pub(super) async fn connect(options: &S3Options) -> Result<Clients, StoreError> 
         site,
         rides_out_loss,
         congestion: name,
+        lines,
     })
 }
 
@@ -145,9 +150,9 @@ impl Intercept for RequestLog {
 }
 
 /// Connections of our own, where no proxy makes them.
-fn connections(congestion: Chosen) -> Result<SharedHttpClient, StoreError> {
+fn connections(lines: &Arc<Lines>) -> Result<SharedHttpClient, StoreError> {
     let how = Connecting {
-        congestion,
+        lines: Arc::clone(lines),
         timeout: CONNECT_TIMEOUT,
         pool_idle_timeout: POOL_IDLE_TIMEOUT,
     };

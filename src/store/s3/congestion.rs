@@ -15,6 +15,9 @@ use crate::store::{StoreError, StoreErrorKind};
 
 const PREFERRED: &str = "bbr";
 
+/// Every kernel has it, for every user.
+const ALWAYS_ALLOWED: &str = "reno";
+
 /// The congestion control of connections to a bucket.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub enum Congestion {
@@ -96,6 +99,20 @@ impl Chosen {
         match &self.0 {
             Some(name) => set(connection, name),
             None => Ok(()),
+        }
+    }
+}
+
+impl Chosen {
+    /// Has a connection's BBR forget what it measured, and measure again from its first phase on. Other choices hold no such
+    /// memory. The kernel begins anew only what is another than before, so the one that it always allows comes between.
+    pub(super) fn begin_anew(&self, connection: impl AsFd) -> io::Result<()> {
+        match &self.0 {
+            Some(name) if self.rides_out_loss() => {
+                set(&connection, ALWAYS_ALLOWED)?;
+                set(&connection, name)
+            }
+            _ => Ok(()),
         }
     }
 }

@@ -6,6 +6,7 @@
 use std::error::Error;
 use std::io;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -23,19 +24,19 @@ use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::{
     CaptureConnection, HttpConnector as TcpConnector, capture_connection,
 };
-use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::rt::{TokioExecutor, TokioTimer};
 use rustls::crypto::aws_lc_rs;
-use tokio::net::TcpStream;
+use tokio::time::Instant;
 use tower_service::Service;
 
-use super::congestion::Chosen;
+use super::lines::{Line, Lines};
 
 type BoxError = Box<dyn Error + Send + Sync>;
 
 /// How connections are made and kept.
 #[derive(Debug, Clone)]
 pub(super) struct Connecting {
-    pub(super) congestion: Chosen,
+    pub(super) lines: Arc<Lines>,
     pub(super) timeout: Duration,
     pub(super) pool_idle_timeout: Duration,
 }
@@ -66,7 +67,7 @@ impl Connecting {
 #[derive(Debug, Clone)]
 struct Tcp {
     inner: TcpConnector,
-    congestion: Chosen,
+    lines: Arc<Lines>,
 }
 
 impl Tcp {
@@ -77,13 +78,13 @@ impl Tcp {
         inner.set_connect_timeout(Some(how.timeout));
         Self {
             inner,
-            congestion: how.congestion,
+            lines: how.lines,
         }
     }
 }
 
 impl Service<Uri> for Tcp {
-    type Response = TokioIo<TcpStream>;
+    type Response = Line;
     type Error = BoxError;
     type Future = Pin<Box<dyn Future<Output = Result<Self::Response, BoxError>> + Send>>;
 
@@ -92,11 +93,11 @@ impl Service<Uri> for Tcp {
     }
 
     fn call(&mut self, to: Uri) -> Self::Future {
-        let (connecting, congestion) = (self.inner.call(to), self.congestion.clone());
+        let (connecting, lines) = (self.inner.call(to), Arc::clone(&self.lines));
         Box::pin(async move {
+            let begun = Instant::now();
             let connection = connecting.await?;
-            congestion.apply(connection.inner())?;
-            Ok(connection)
+            Ok(lines.join(connection, begun.elapsed())?)
         })
     }
 }
@@ -166,18 +167,18 @@ fn find<'a, E: Error + 'static>(error: &'a (dyn Error + 'static)) -> Option<&'a 
 
 #[cfg(all(test, target_os = "linux"))]
 mod tests {
-    use std::sync::Arc;
     use std::sync::atomic::{AtomicUsize, Ordering};
 
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
     use tokio::net::TcpListener;
+    use tokio::task::JoinSet;
 
     use super::*;
     use crate::store::s3::Congestion;
 
     fn connecting(congestion: &Congestion) -> Connecting {
         Connecting {
-            congestion: congestion.choose().unwrap(),
+            lines: Lines::new(congestion.choose().unwrap()),
             timeout: Duration::from_secs(5),
             pool_idle_timeout: Duration::from_secs(5),
         }
@@ -193,7 +194,7 @@ mod tests {
         let (_listener, to) = listener().await;
         let mut tcp = Tcp::new(connecting(choice));
         let connection = tcp.call(to.parse().unwrap()).await.unwrap();
-        rustix::net::sockopt::tcp_congestion(connection.inner()).unwrap()
+        rustix::net::sockopt::tcp_congestion(&connection).unwrap()
     }
 
     #[tokio::test]
@@ -207,27 +208,25 @@ mod tests {
     }
 
     /// Answers every request on every connection with a 503; counts connections.
-    fn refuse(listener: TcpListener) -> Arc<AtomicUsize> {
-        let accepted = Arc::new(AtomicUsize::new(0));
-        let count = Arc::clone(&accepted);
-        tokio::spawn(async move {
-            while let Ok((mut socket, _)) = listener.accept().await {
-                count.fetch_add(1, Ordering::SeqCst);
-                tokio::spawn(async move {
-                    while socket.read(&mut [0; 4096]).await.is_ok_and(|read| read > 0) {
-                        let answer = b"HTTP/1.1 503 Slow Down\r\nContent-Length: 0\r\n\r\n";
-                        socket.write_all(answer).await.unwrap();
-                    }
-                });
-            }
-        });
-        accepted
+    async fn refuse(listener: TcpListener, accepted: Arc<AtomicUsize>) {
+        let mut answering = JoinSet::new();
+        while let Ok((mut socket, _)) = listener.accept().await {
+            accepted.fetch_add(1, Ordering::SeqCst);
+            answering.spawn(async move {
+                while socket.read(&mut [0; 4096]).await.is_ok_and(|read| read > 0) {
+                    let answer = b"HTTP/1.1 503 Slow Down\r\nContent-Length: 0\r\n\r\n";
+                    socket.write_all(answer).await.unwrap();
+                }
+            });
+        }
     }
 
     #[tokio::test]
     async fn the_sdk_can_have_a_connection_not_used_again() {
         let (listener, to) = listener().await;
-        let accepted = refuse(listener);
+        let accepted = Arc::new(AtomicUsize::new(0));
+        let mut server = JoinSet::new();
+        server.spawn(refuse(listener, Arc::clone(&accepted)));
         let connector = connecting(&Congestion::System).connector().unwrap();
         for (poisoned, connections) in [(false, 1), (true, 1), (false, 2)] {
             let capture = CaptureSmithyConnection::new();

@@ -1,6 +1,7 @@
 //! Finds out, before any byte moves, whether a bucket can hold a mirror.
 
 use std::error::Error;
+use std::time::Duration;
 
 use aws_sdk_s3::error::{ProvideErrorMetadata, SdkError};
 use aws_sdk_s3::types::{
@@ -8,6 +9,7 @@ use aws_sdk_s3::types::{
     ServerSideEncryptionConfiguration,
 };
 use aws_smithy_runtime_api::client::orchestrator::HttpResponse;
+use futures::future::join;
 use tokio::time::Instant;
 
 use super::S3Store;
@@ -22,22 +24,34 @@ const CODES_OF_CREATION: [&str; 3] = [
     "InvalidBucketName",
 ];
 
+/// A connection with TLS, and the request on it.
+const FIRST_REQUEST_ROUND_TRIPS: u32 = 3;
+
 impl S3Store {
     pub(super) async fn find_bucket(&self, create: bool) -> Result<(), StoreError> {
-        match self.look_at_bucket().await {
+        let asked = Instant::now();
+        let encryption = async { (self.check_encryption().await, asked.elapsed()) };
+        let (there, (unencrypted, took)) = join(self.look_at_bucket(), encryption).await;
+        match there {
             Err(error) if error.kind == StoreErrorKind::NoSuchBucket && create => {
                 self.create_bucket().await?;
+                self.check_encryption().await?;
             }
-            other => other?,
+            Err(error) => return Err(error),
+            Ok(()) => unencrypted?,
         }
-        // The connection is there by now, so this takes what a round trip takes.
-        let asked = Instant::now();
-        self.check_encryption().await?;
-        self.traffic.round_trip(asked.elapsed());
+        self.traffic.round_trip(self.round_trip(took));
         if let Some(few) = self.few {
             self.traffic.need_few(few);
         }
         self.check_ownership().await
+    }
+
+    /// A round trip by the time that the first request took, which had to make a connection: that takes as many again, or twice
+    /// that with TLS. Making the connection alone may take less than the way to the bucket, where something between answers for it.
+    fn round_trip(&self, first_request: Duration) -> Duration {
+        let connected = self.lines.round_trip().unwrap_or_default();
+        connected.max(first_request / FIRST_REQUEST_ROUND_TRIPS)
     }
 
     async fn look_at_bucket(&self) -> Result<(), StoreError> {

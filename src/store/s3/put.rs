@@ -122,6 +122,8 @@ impl S3Store {
         let length = content.length();
         let turn = self.traffic.turn_of_object(length).await;
         let (body, progress) = Body::new(length, content.chunks());
+        let (of_body, of_answer) = self.traffic.until_body_or_answer(turn);
+        let body = body.with_turn(of_body);
         let request = self
             .transfers
             .put_object()
@@ -135,7 +137,7 @@ impl S3Store {
             .set_if_none_match(guard.if_none_match().map(ToOwned::to_owned))
             .set_if_match(guard.if_match())
             .body(ByteStream::from_body_1_x(body));
-        let sending = self.traffic.begin(progress, turn);
+        let sending = self.traffic.begin(progress, of_answer);
         self.watched(&self.address(key), sending, request.send())
             .await
     }

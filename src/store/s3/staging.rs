@@ -256,6 +256,8 @@ impl S3Store {
         turn: Option<Turn>,
     ) -> Result<ETag, StoreError> {
         let (body, progress) = Body::new(part.length(), part.chunks());
+        let (of_body, of_answer) = self.traffic.until_body_or_answer(turn);
+        let body = body.with_turn(of_body);
         let request = self
             .transfers
             .upload_part()
@@ -266,7 +268,7 @@ impl S3Store {
             .content_length(signed(part.length()))
             .content_md5(BASE64_STANDARD.encode(part.md5))
             .body(ByteStream::from_body_1_x(body));
-        let sending = self.traffic.begin(progress, turn);
+        let sending = self.traffic.begin(progress, of_answer);
         let address = format!("part {} of {}", part.number, self.staged_address(upload));
         let put = self.watched(&address, sending, request.send()).await;
         let put = put.map_err(Failed::into_error)?;

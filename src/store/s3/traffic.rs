@@ -7,7 +7,8 @@ use std::time::Duration;
 use tokio::time::{Instant, sleep};
 
 use super::body::Progress;
-use super::turns::{Turn, Turns};
+use super::lines::Lines;
+use super::turns::{Expected, Turn, Turns};
 use crate::report::StoreLeg;
 use crate::spool::SMALL_MAX_BYTES;
 
@@ -35,10 +36,17 @@ const LOOK_AGAIN: Duration = Duration::from_secs(1);
 #[derive(Debug)]
 pub(super) struct Traffic {
     turns: Arc<Turns>,
+    /// Of those that are neither long nor short.
+    other_turns: Arc<Turns>,
     put_bytes: AtomicU64,
     wasted_bytes: AtomicU64,
     stalls: AtomicU64,
     now: AtomicUsize,
+    lines: Arc<Lines>,
+    /// Bodies on their way that had to wait for a turn.
+    long: AtomicUsize,
+    /// As many of them fill a far line whose connections ride out loss; 0 where that is not known.
+    few: AtomicUsize,
     most: AtomicUsize,
     pace: Mutex<Pace>,
 }
@@ -62,24 +70,30 @@ pub(super) struct Sending<'a> {
 
 impl Traffic {
     /// No more than `connections` long bodies at a time.
-    pub(super) fn new(connections: usize) -> Self {
+    pub(super) fn new(connections: usize, lines: Arc<Lines>) -> Self {
         Self {
             turns: Turns::new(connections),
+            other_turns: Turns::new(connections),
             put_bytes: AtomicU64::default(),
             wasted_bytes: AtomicU64::default(),
             stalls: AtomicU64::default(),
             now: AtomicUsize::default(),
+            lines,
+            long: AtomicUsize::default(),
+            few: AtomicUsize::default(),
             most: AtomicUsize::default(),
             pace: Mutex::default(),
         }
     }
 
-    /// Waits for the turn of a whole object. What is small has no need of one: it is never stuck behind what is large.
+    /// Waits for the turn of a whole object. What is small is never stuck behind what is large, and what is smaller still behind
+    /// nothing at all.
     pub(super) async fn turn_of_object(&self, length: u64) -> Option<Turn> {
-        if length <= SMALL_MAX_BYTES {
-            return None;
+        match length {
+            ..TELLING_BYTES => None,
+            TELLING_BYTES..=SMALL_MAX_BYTES => Some(self.other_turns.turn(length).await),
+            _ => Some(self.turns.turn(length).await),
         }
-        Some(self.turns.turn(length).await)
     }
 
     /// Waits for the turn of a part, of which there are many.
@@ -106,15 +120,36 @@ impl Traffic {
 
     /// Where connections ride out loss, few of them fill a far line, and more only crowd each other out.
     pub(super) fn need_few(&self, connections: usize) {
-        let is_far = self.pace().round_trip.is_some_and(|took| took >= FAR);
-        if is_far {
-            self.turns.at_most(connections);
+        let round_trip = self.pace().round_trip.filter(|took| *took >= FAR);
+        if let Some(round_trip) = round_trip {
+            self.turns.at_most(connections, round_trip * 2);
+            // They end soon; what counts is that not all begin at once.
+            let others = connections.div_ceil(3);
+            self.other_turns.at_most(others, Duration::ZERO);
+            self.few.store(connections, Ordering::Relaxed);
+        }
+    }
+
+    /// An object of this length is coming.
+    pub(super) fn expect(&self, length: u64) -> Expected {
+        self.turns.expect(length)
+    }
+
+    /// A turn ends with the body where a few of them fill the line, so that the next begins while the answer is awaited, and with
+    /// the answer elsewhere: until then its connection is taken.
+    pub(super) fn until_body_or_answer(&self, turn: Option<Turn>) -> (Option<Turn>, Option<Turn>) {
+        match self.few.load(Ordering::Relaxed) {
+            0 => (None, turn),
+            _ => (turn, None),
         }
     }
 
     pub(super) fn begin(&self, progress: Arc<Progress>, turn: Option<Turn>) -> Sending<'_> {
         let now = self.now.fetch_add(1, Ordering::Relaxed) + 1;
         self.most.fetch_max(now, Ordering::Relaxed);
+        if progress.length() > SMALL_MAX_BYTES {
+            self.long.fetch_add(1, Ordering::Relaxed);
+        }
         Sending {
             traffic: self,
             progress,
@@ -150,6 +185,15 @@ impl Traffic {
             connections_max: self.most.load(Ordering::Relaxed),
             bytes_per_second: self.pace().goodput,
             stalls: self.stalls.load(Ordering::Relaxed),
+        }
+    }
+
+    /// One of the long bodies has come to its end: where few are left and none comes after, the line is theirs.
+    fn long_one_ended(&self) {
+        let left = self.long.fetch_sub(1, Ordering::Relaxed) - 1;
+        let few = self.few.load(Ordering::Relaxed);
+        if (1..=few / 2).contains(&left) && self.turns.are_all_begun() {
+            self.lines.begin_anew();
         }
     }
 
@@ -190,6 +234,9 @@ impl Drop for Sending<'_> {
     fn drop(&mut self) {
         let traffic = self.traffic;
         traffic.now.fetch_sub(1, Ordering::Relaxed);
+        if self.progress.length() > SMALL_MAX_BYTES {
+            traffic.long_one_ended();
+        }
         let (counter, bytes) = if self.arrived {
             (&traffic.put_bytes, self.progress.length())
         } else {

@@ -3,14 +3,23 @@
 //! What is longest takes longest: begun last, it would have the line to itself in the end and not fill it.
 
 use std::cmp::Reverse;
-use std::collections::BinaryHeap;
+use std::collections::{BTreeMap, BinaryHeap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
-use tokio::sync::oneshot;
+use tokio::sync::{oneshot, watch};
+use tokio::time::{Instant, sleep, timeout_at};
+
+/// Who was expected and is there asks for a turn within this time.
+const UNTIL_ASKED: Duration = Duration::from_millis(10);
 
 /// The turns that are to be had.
 #[derive(Debug)]
-pub(super) struct Turns(Mutex<State>);
+pub(super) struct Turns {
+    state: Mutex<State>,
+    /// Told when something that was expected is there, or won't come.
+    came: watch::Sender<()>,
+}
 
 #[derive(Debug)]
 struct State {
@@ -18,6 +27,24 @@ struct State {
     taken: usize,
     asked: u64,
     waiting: BinaryHeap<Waiting>,
+    /// By length, how many that will want a turn.
+    expected: BTreeMap<u64, usize>,
+    /// How long a free turn is left to a longer one that is expected.
+    patience: Duration,
+}
+
+impl State {
+    fn expects_longer(&self, length: u64) -> bool {
+        let longest = self.expected.last_key_value();
+        longest.is_some_and(|(&longest, _)| longest > length)
+    }
+}
+
+/// A body of some length that will want a turn, until it is dropped.
+#[derive(Debug)]
+pub(super) struct Expected {
+    turns: Arc<Turns>,
+    length: u64,
 }
 
 /// The right to send one body, until it is dropped.
@@ -53,17 +80,38 @@ impl Ord for Waiting {
 
 impl Turns {
     pub(super) fn new(most: usize) -> Arc<Self> {
-        Arc::new(Self(Mutex::new(State {
-            most: most.max(1),
-            taken: 0,
-            asked: 0,
-            waiting: BinaryHeap::new(),
-        })))
+        Arc::new(Self {
+            state: Mutex::new(State {
+                most: most.max(1),
+                taken: 0,
+                asked: 0,
+                waiting: BinaryHeap::new(),
+                expected: BTreeMap::new(),
+                patience: Duration::ZERO,
+            }),
+            came: watch::Sender::new(()),
+        })
     }
 
-    /// No more than so many from now on; who has a turn keeps it.
-    pub(super) fn at_most(&self, most: usize) {
-        self.state().most = most.max(1);
+    /// No more than so many from now on; who has a turn keeps it. A free one is left for so long to a longer body that is expected.
+    pub(super) fn at_most(&self, most: usize, patience: Duration) {
+        let mut state = self.state();
+        state.most = most.max(1);
+        state.patience = patience;
+    }
+
+    /// A body of this length will want a turn.
+    pub(super) fn expect(self: &Arc<Self>, length: u64) -> Expected {
+        *self.state().expected.entry(length).or_default() += 1;
+        Expected {
+            turns: Arc::clone(self),
+            length,
+        }
+    }
+
+    /// Whether nobody is left to begin.
+    pub(super) fn are_all_begun(&self) -> bool {
+        self.state().waiting.is_empty()
     }
 
     /// Whether somebody could have one at once.
@@ -74,6 +122,7 @@ impl Turns {
 
     /// Waits for the turn of a body of this length.
     pub(super) async fn turn(self: &Arc<Self>, length: u64) -> Turn {
+        self.let_longer_come(length).await;
         let waiting = {
             let mut state = self.state();
             if state.taken < state.most {
@@ -87,6 +136,18 @@ impl Turns {
             waiting
         };
         waiting.await.expect("turns are given to all who wait")
+    }
+
+    /// Waits a moment for longer ones that are expected: who fetches them all at once gets the short ones first.
+    async fn let_longer_come(&self, length: u64) {
+        let until = Instant::now() + self.state().patience;
+        let mut came = self.came.subscribe();
+        while self.state().expects_longer(length) {
+            if timeout_at(until, came.changed()).await.is_err() {
+                return;
+            }
+            sleep(UNTIL_ASKED).await;
+        }
     }
 
     /// Gives a turn that is over to the next who still waits for one.
@@ -106,7 +167,21 @@ impl Turns {
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Drop for Expected {
+    fn drop(&mut self) {
+        let mut state = self.turns.state();
+        if let Some(count) = state.expected.get_mut(&self.length) {
+            *count -= 1;
+            if *count == 0 {
+                state.expected.remove(&self.length);
+            }
+        }
+        drop(state);
+        self.turns.came.send_replace(());
     }
 }
 
@@ -160,11 +235,35 @@ mod tests {
     async fn fewer_turns_are_given_as_those_taken_end() {
         let turns = Turns::new(2);
         let (first, second) = (turns.turn(1).await, turns.turn(1).await);
-        turns.at_most(1);
+        turns.at_most(1, Duration::ZERO);
         let mut third = Box::pin(turns.turn(1));
         drop(first);
         assert!(third.as_mut().now_or_never().is_none());
         drop(second);
         assert!(third.as_mut().now_or_never().is_some());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_free_turn_is_left_for_a_moment_to_a_longer_one_that_is_expected() {
+        const MOMENT: Duration = Duration::from_millis(400);
+        let turns = Turns::new(2);
+        turns.at_most(1, MOMENT);
+        let (long, longer) = (turns.expect(50), turns.expect(60));
+        let mut short = Box::pin(turns.turn(5));
+        assert!(short.as_mut().now_or_never().is_none());
+        drop(long);
+        assert!(short.as_mut().now_or_never().is_none());
+        drop(longer);
+        let turn = turns.turn(60).await;
+        assert!(short.as_mut().now_or_never().is_none());
+        drop(turn);
+        drop(short.await);
+
+        let _never = turns.expect(60);
+        let asked = Instant::now();
+        turns.turn(5).await;
+        assert_eq!(asked.elapsed(), MOMENT);
+        turns.turn(60).await;
+        assert_eq!(asked.elapsed(), MOMENT);
     }
 }
