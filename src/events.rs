@@ -22,9 +22,11 @@ pub enum Event {
     Resolving { done: usize, total: usize },
     /// The link to `place` is being measured over so many connections.
     Measuring { place: String, connections: usize },
-    /// What is to be done is known. `bytes` is None while a length among the transfers is unknown.
+    /// What is to be done is known: so many files, `inspected` of them only to be looked at unless they turn out to be wrong. `bytes`
+    /// is None while a length among them is unknown.
     Planned {
         transfers: usize,
+        inspected: usize,
         bytes: Option<u64>,
         skipped: usize,
     },

@@ -141,7 +141,7 @@ pub struct Report {
     /// Those of them that had come before.
     pub bytes_refetched: u64,
     pub elapsed: Duration,
-    /// By place: an origin's host, a target.
+    /// That it took to find out what is there, by target.
     pub requests: BTreeMap<String, u64>,
     /// By origin's host.
     pub links: BTreeMap<String, Link>,
@@ -370,10 +370,11 @@ impl Report {
             .map(|place| place.chars().count())
             .max();
         for (at, (place, count)) in self.requests.iter().enumerate() {
-            let title = if at == 0 { "Requests" } else { "" };
+            let title = if at == 0 { "Looked at" } else { "" };
             let count = HumanCount(*count).to_string();
             let width = width.unwrap_or_default();
-            writeln!(out, "{title:<12} {place:<width$} {count:>7}")?;
+            let s = if count == "1" { "" } else { "s" };
+            writeln!(out, "{title:<12} {place:<width$}: {count} request{s}")?;
         }
         Ok(())
     }
@@ -519,8 +520,8 @@ Limit        91 % of it used
 Links        dl.k8s.io:443: 64 connections, 2.00 MiB/s at best; 3 stalls, 1 break, 2 late parts (1 won)
              github.com:443: 1 connection
 Put          s3://mirror: 3.00 MiB over 5 connections at most, 91.00 KiB/s each; 1.00 MiB again; 1 stall
-Requests     dl.k8s.io        12
-             s3://mirror   1,234
+Looked at    dl.k8s.io  : 12 requests
+             s3://mirror: 1,234 requests
 The rest is there; the same command takes up what failed.
 ";
         assert_eq!(report.table(false), wanted);

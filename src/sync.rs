@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures::future::join_all;
+use futures::future::{join_all, try_join_all};
 use futures::{StreamExt, stream};
 use tokio::time::{Instant, timeout};
 use tokio_util::sync::CancellationToken;
@@ -268,8 +268,8 @@ pub async fn prepare(
             .targets
             .iter()
             .map(|target| look(target.as_ref(), &wanted));
-        let seen = futures::future::try_join_all(looks).await?;
-        let (vouched, refused) = hear(mirror, &wanted).await;
+        let heard = async { Ok(hear(mirror, &wanted).await) };
+        let (seen, (vouched, refused)) = tokio::try_join!(try_join_all(looks), heard)?;
         let held: Vec<Held> = seen.iter().map(Seen::held).collect();
         let plan = Plan::new(vouched, &held)?;
         let releases = with_keys(wanted);
@@ -354,6 +354,7 @@ pub async fn carry_out(
     let busy: Vec<&Item> = plan.all().filter(|item| !item.is_done()).collect();
     mirror.observer.event(&Event::Planned {
         transfers: busy.len(),
+        inspected: busy.iter().filter(|item| !item.needs_content()).count(),
         bytes: busy.iter().map(|item| item.likely_length()).sum(),
         skipped: plan.all().count() - busy.len(),
     });

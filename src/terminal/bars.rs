@@ -232,6 +232,7 @@ mod tests {
         let bars = Bars::new(&all, false);
         bars.event(&Event::Planned {
             transfers: 20,
+            inspected: 0,
             bytes: Some(20 << 20),
             skipped: 0,
         });

@@ -131,11 +131,17 @@ pub(super) fn line(event: &Event, colour: bool) -> Option<String> {
         }
         Event::Planned {
             transfers,
+            inspected,
             bytes,
             skipped,
         } => {
+            let crossing = transfers - inspected;
             let bytes = bytes.map_or(String::new(), |bytes| format!(", {}", BinaryBytes(bytes)));
-            format!("{transfers} files to transfer{bytes}; {skipped} are there")
+            let looks = match inspected {
+                0 => String::new(),
+                _ => format!("; {inspected} to be looked at"),
+            };
+            format!("{crossing} files to transfer{bytes}{looks}; {skipped} are there")
         }
         Event::Published { key, place } => format!("{} {key} to {place}", paint("32", "published")),
         Event::Retrying { key, why, pause } => {
@@ -185,6 +191,7 @@ mod tests {
         vec![
             Event::Planned {
                 transfers: 2,
+                inspected: 0,
                 bytes: Some(4 << 20),
                 skipped: 1,
             },
@@ -219,6 +226,20 @@ mod tests {
 warning: the store ignores conditions
 failed bin/kubelet: no such file
 ";
+        assert_eq!(paper.text(), wanted);
+    }
+
+    #[test]
+    fn files_that_are_only_looked_at_are_no_transfers() {
+        let paper = Paper::default();
+        let lines = Lines::new(Box::new(paper.clone()), Showing::Progress, false);
+        lines.event(&Event::Planned {
+            transfers: 23,
+            inspected: 14,
+            bytes: None,
+            skipped: 1,
+        });
+        let wanted = "9 files to transfer; 14 to be looked at; 1 are there\n";
         assert_eq!(paper.text(), wanted);
     }
 

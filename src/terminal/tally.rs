@@ -130,6 +130,7 @@ mod tests {
         let mut tally = Tally::default();
         tally.note(&Event::Planned {
             transfers: 2,
+            inspected: 0,
             bytes: Some(150),
             skipped: 0,
         });
