@@ -53,10 +53,10 @@ pub fn run(cli: &Cli, screen: &Screen) -> anyhow::Result<Exit> {
     }
 }
 
-/// The runtime of every command. Threads that wait for the disk are few: each keeps memory of its own that it has freed, and a
-/// disk is no faster for more of them.
+/// The runtime of every command. Threads that wait for the disk are bounded, since each keeps memory of its own that it has freed;
+/// names are looked up on the same threads, and one that nobody answers holds its thread for many seconds, so they are not few.
 pub fn runtime() -> io::Result<Runtime> {
-    const BLOCKING_THREADS_MAX: usize = 16;
+    const BLOCKING_THREADS_MAX: usize = 128;
     Builder::new_multi_thread()
         .enable_all()
         .max_blocking_threads(BLOCKING_THREADS_MAX)

@@ -9,6 +9,7 @@
 
 mod answer;
 mod headers;
+mod shown;
 
 use std::collections::BTreeMap;
 use std::error::Error;
@@ -24,6 +25,8 @@ use url::{Host, Url};
 
 pub use self::answer::Answer;
 use self::headers::{content_range, is_web_page, md5_of_transport, part_answered, retry_after};
+pub use self::shown::Shown;
+use crate::asset::Asset;
 use crate::events::told;
 use crate::retry::Class;
 
@@ -94,30 +97,6 @@ impl fmt::Debug for HostSettings {
             .field("connections", &self.connections)
             .field("limit", &self.limit)
             .finish()
-    }
-}
-
-/// A URL as it may be printed: no user, no password, and nothing of its query but that there is one.
-#[derive(Debug, Clone, Copy)]
-pub struct Shown<'a>(pub &'a Url);
-
-impl fmt::Display for Shown<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let url = self.0;
-        write!(
-            f,
-            "{}://{}",
-            url.scheme(),
-            url.host_str().unwrap_or_default()
-        )?;
-        if let Some(port) = url.port() {
-            write!(f, ":{port}")?;
-        }
-        f.write_str(url.path())?;
-        if url.query().is_some() {
-            f.write_str("?…")?;
-        }
-        Ok(())
     }
 }
 
@@ -331,6 +310,16 @@ impl Origins {
             settings: settings.clone(),
         };
         settings.sources.iter().map(at).collect()
+    }
+
+    /// Where an asset's file can be had, in order. Who names other sources for its host has them in its place, so that the public
+    /// alternates are no places any more, unless their hosts were given other sources too.
+    pub fn sources_of(&self, asset: &Asset) -> Vec<Source> {
+        let is_moved = self.is_redirected(&asset.canonical);
+        let alternates = asset.alternates.iter();
+        let alternates = alternates.filter(|url| !is_moved || self.is_redirected(url));
+        let urls = std::iter::once(&asset.canonical).chain(alternates);
+        urls.flat_map(|url| self.sources(url)).collect()
     }
 
     /// Asks a source for a file, or for a part of it (up to its end where the part ends at `u64::MAX`), and checks that the

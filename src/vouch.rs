@@ -213,8 +213,7 @@ impl<'a> Hearing<'a> {
 
     /// Every place where the asset's bytes can be had, in order.
     pub fn sources_of(&self, asset: &Asset) -> Vec<Source> {
-        let urls = std::iter::once(&asset.canonical).chain(&asset.alternates);
-        urls.flat_map(|url| self.origins.sources(url)).collect()
+        self.origins.sources_of(asset)
     }
 
     /// The first of a witness's vouchers that exists, or why there is none.

@@ -32,17 +32,24 @@ pub(super) async fn env(
         Some(url) => url.clone(),
         None => base_url(config)?,
     };
+    let mut all = Vec::new();
     for (wanted, selection) in selected.releases.iter().zip(&selected.selections) {
         let index = mirrored(wanted, config, observer).await;
-        let settings = settings(
+        all.push(settings(
             wanted,
             selection,
             &catalogue,
             index.as_ref(),
             &base_url,
             config,
-        )?;
-        print(&settings, args.form, output)?;
+        )?);
+    }
+    match (output, all.as_slice()) {
+        (Output::Table, all) => all
+            .iter()
+            .try_for_each(|settings| print(settings, args.form))?,
+        (_, [settings]) => document(settings, output)?,
+        (_, all) => document(&all, output)?,
     }
     Ok(Exit::Done)
 }
@@ -167,10 +174,7 @@ fn base_url(config: &Config) -> anyhow::Result<Url> {
         .with_context(|| format!("'{url}' is not an address that nodes could use; give --base-url"))
 }
 
-fn print(settings: &Settings, form: Option<EnvForm>, output: Output) -> anyhow::Result<()> {
-    if output != Output::Table {
-        return document(settings, output);
-    }
+fn print(settings: &Settings, form: Option<EnvForm>) -> anyhow::Result<()> {
     match form {
         None => say(&settings.shell()),
         Some(EnvForm::Variables) => say(&settings.variables()),

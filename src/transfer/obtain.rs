@@ -179,8 +179,7 @@ impl Mirror {
         tally: &Arc<Tally>,
     ) -> Result<Obtained, TransferError> {
         let asset = &item.wanted.asset;
-        let urls = std::iter::once(&asset.canonical).chain(&asset.alternates);
-        let sources: Vec<Source> = urls.flat_map(|url| self.origins.sources(url)).collect();
+        let sources = self.origins.sources_of(asset);
         let mut attempt = 1;
         let mut before = None;
         loop {

@@ -7,6 +7,7 @@
 // A world is made inside a runtime.
 #![allow(clippy::unused_async)]
 
+mod alternates;
 mod audit;
 mod bench;
 mod cli;

@@ -124,3 +124,12 @@ async fn a_kops_without_a_flag_for_it_gets_the_spec_to_put_in() {
     let spec = "#   spec:\n#     assets:\n#       fileRepository: \"http://10.0.0.1/m\"\n";
     assert!(printed.contains(spec), "{printed}");
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_settings_of_several_releases_are_one_document() {
+    let desk = Desk::new();
+    let words = "--kubernetes v1.34.8 --kubernetes v1.33.9 --kops 1.36.2 --base-url http://10.0.0.1/m -o json";
+    let output = desk.bare("env", words.split(' ')).await;
+    let printed: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(printed.as_array().unwrap().len(), 2, "{printed}");
+}
