@@ -155,12 +155,16 @@ async fn parts_are_put_while_the_file_arrives_and_become_one_single_part_object(
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_busy_server_gets_one_part_again() {
     let stage = Stage::new(2).await;
-    stage.order(S3Fault::slow_down().on("UploadPart").times(4));
+    // Fewer than it takes for one part to be given up, should they all befall the same.
+    stage.order(S3Fault::slow_down().on("UploadPart").times(2));
     let report = stage.sync().await;
     transferred(&report);
     stage.is_there_once(2).await;
     let leg = report.stores.values().next().unwrap();
-    assert!(leg.bytes >= LENGTH && leg.bytes_again < 4 * PART, "{leg:?}");
+    assert!(
+        leg.bytes >= LENGTH && leg.bytes_again <= 2 * PART,
+        "{leg:?}"
+    );
     assert!(leg.connections_max >= 1, "{leg:?}");
     assert_eq!(stage.server.0.faults().outstanding(), 0);
     assert_eq!(stage.parts(), [LENGTH - 2 * PART, PART, PART]);

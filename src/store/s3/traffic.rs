@@ -27,6 +27,12 @@ pub(super) const FAST_ENOUGH: f64 = 2_500_000.0;
 /// What one connection is taken to carry to a far store before any has shown it, in bytes a second: 1 Mbit/s.
 const PRESUMED_FAR: f64 = 125_000.0;
 
+/// A hundredth of all may cross twice, so that the end comes sooner.
+const LATE_SHARE: u64 = 100;
+
+/// A short run may send one short part again.
+const LATE_MIN_BYTES: u64 = 1 << 20;
+
 /// How much longer than others a body takes that is late.
 const LATE: f64 = 1.5;
 
@@ -41,6 +47,9 @@ pub(super) struct Traffic {
     put_bytes: AtomicU64,
     wasted_bytes: AtomicU64,
     stalls: AtomicU64,
+    /// Of bodies that were begun, and of those among them that were sent after late ones.
+    begun_bytes: AtomicU64,
+    late_bytes: AtomicU64,
     now: AtomicUsize,
     lines: Arc<Lines>,
     /// Bodies on their way that had to wait for a turn.
@@ -77,6 +86,8 @@ impl Traffic {
             put_bytes: AtomicU64::default(),
             wasted_bytes: AtomicU64::default(),
             stalls: AtomicU64::default(),
+            begun_bytes: AtomicU64::default(),
+            late_bytes: AtomicU64::default(),
             now: AtomicUsize::default(),
             lines,
             long: AtomicUsize::default(),
@@ -112,10 +123,20 @@ impl Traffic {
                 begun.elapsed().as_secs_f64() > LATE * length as f64 / goodput
             });
             // Where bodies take no longer than a look, nothing is to be gained.
-            if is_late && begun.elapsed() > 2 * LOOK_AGAIN && self.turns.are_free() {
+            let is_worth_it = is_late && begun.elapsed() > 2 * LOOK_AGAIN;
+            if is_worth_it && self.turns.are_free() && self.may_send_again(length) {
                 return;
             }
         }
+    }
+
+    /// Takes so many bytes out of what may cross twice, if there are as many.
+    fn may_send_again(&self, length: u64) -> bool {
+        let budget = self.begun_bytes.load(Ordering::Relaxed) / LATE_SHARE;
+        let budget = budget.max(LATE_MIN_BYTES);
+        let taken = |late: u64| Some(late + length).filter(|&late| late <= budget);
+        let (store, fetch) = (Ordering::Relaxed, Ordering::Relaxed);
+        self.late_bytes.fetch_update(store, fetch, taken).is_ok()
     }
 
     /// Where connections ride out loss, few of them fill a far line, and more only crowd each other out.
@@ -147,6 +168,8 @@ impl Traffic {
     pub(super) fn begin(&self, progress: Arc<Progress>, turn: Option<Turn>) -> Sending<'_> {
         let now = self.now.fetch_add(1, Ordering::Relaxed) + 1;
         self.most.fetch_max(now, Ordering::Relaxed);
+        self.begun_bytes
+            .fetch_add(progress.length(), Ordering::Relaxed);
         if progress.length() > SMALL_MAX_BYTES {
             self.long.fetch_add(1, Ordering::Relaxed);
         }
