@@ -153,11 +153,14 @@ impl Climb {
         }
         if self.reading.is_slow() && self.allowed > NARROW_MIN {
             self.allowed = (self.allowed / 2).max(NARROW_MIN);
-            self.state = State::Rising {
-                from: self.allowed,
-                goodput: 0.0,
-                looks: 0,
-            };
+            // What has settled stays so: a host that had enough of us is left alone for as long as before.
+            if matches!(self.state, State::Rising { .. }) {
+                self.state = State::Rising {
+                    from: self.allowed,
+                    goodput: 0.0,
+                    looks: 0,
+                };
+            }
         }
         self.reading = Reading::since(now);
     }
@@ -350,6 +353,19 @@ mod tests {
         assert_eq!(climb.allowed(), 16);
         read(&mut climb, &mut now, 7, 400_000, false);
         assert_eq!(climb.allowed(), 8);
+    }
+
+    #[test]
+    fn a_refusal_is_not_forgotten_because_we_are_slow() {
+        let mut now = Instant::now();
+        let mut climb = Climb::new(64, Some(64), now);
+        climb.halve(now);
+        read(&mut climb, &mut now, 1, 400_000, false);
+        assert_eq!(climb.allowed(), 16);
+        run(&mut climb, &mut now, 20, lossy);
+        assert_eq!(climb.allowed(), 16);
+        run(&mut climb, &mut now, 20, lossy);
+        assert!(climb.allowed() > 16);
     }
 
     #[test]
