@@ -120,9 +120,12 @@ impl Lines {
 
     /// Has those begin anew that lag behind the others, when the last look was long enough ago.
     fn look(&self) {
+        if !self.congestion.rides_out_loss() {
+            return;
+        }
         let now = Instant::now();
         let mut looked = locked(&self.looked);
-        if !self.congestion.rides_out_loss() || now.duration_since(*looked) < WINDOW {
+        if now.duration_since(*looked) < WINDOW {
             return;
         }
         *looked = now;
