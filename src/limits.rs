@@ -92,6 +92,11 @@ impl Limits {
         of_hosts || self.rate.as_ref().is_some_and(Pace::holds_back)
     }
 
+    /// As [`Limits::hold_back`], at one host: a rate of another one's says nothing of it.
+    pub fn hold_back_at(&self, host: &Host) -> bool {
+        host.is_held_back() || self.rate.as_ref().is_some_and(Pace::holds_back)
+    }
+
     /// What part of the rate of all together was used; None without a rate.
     pub fn share_used(&self) -> Option<f64> {
         self.rate.as_ref()?.share_used()

@@ -124,7 +124,7 @@ impl Fetch<'_> {
             let bytes = pieces.len();
             flight.is_heard();
             self.limits.pass(host, bytes).await;
-            let held_back = self.limits.hold_back();
+            let held_back = self.limits.hold_back_at(host);
             if let Some(link) = host.received(bytes as u64, held_back) {
                 let host = self.sources[flight.source].host();
                 self.observer.event(&Event::Measured { host, link });
