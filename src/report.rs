@@ -369,7 +369,8 @@ impl Report {
             .keys()
             .map(|place| place.chars().count())
             .max();
-        for (at, (place, count)) in self.requests.iter().enumerate() {
+        let asked = self.requests.iter().filter(|(_, count)| **count > 0);
+        for (at, (place, count)) in asked.enumerate() {
             let title = if at == 0 { "Looked at" } else { "" };
             let count = HumanCount(*count).to_string();
             let width = width.unwrap_or_default();
