@@ -383,7 +383,7 @@ async fn what_fails_for_every_target_is_told_once() {
     let report = world.sync(&targets, &[asset]).await;
     let failed = lines(&report, Kind::Failed);
     assert_eq!(failed.len(), 1, "{failed:?}");
-    assert_eq!(failed[0].matches("404").count(), 1, "{failed:?}");
+    assert_eq!(failed[0].matches("answered 404").count(), 1, "{failed:?}");
     assert!(
         !failed[0].contains("/one"),
         "no target is to blame: {failed:?}"
