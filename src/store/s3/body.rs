@@ -15,12 +15,19 @@ use futures::stream::BoxStream;
 use http_body::{Frame, SizeHint};
 use sync_wrapper::SyncWrapper;
 use tokio::sync::watch;
-use tokio::time::{Instant, timeout};
+use tokio::time::{Instant, Sleep, sleep, timeout};
 
+use super::abreast::Abreast;
 use super::turns::Turn;
 
 /// hyper asks for a frame only when the last one is written out, so a frame is what one look at the progress can miss.
 const FRAME_BYTES: usize = 256 * 1024;
+
+/// How often one that lets others go on looks whether it still must.
+const LOOK_AGAIN: Duration = Duration::from_millis(50);
+
+/// A frame goes at least this often: S3 cuts a body that brings nothing for about 20 s.
+const YIELDS_MAX: Duration = Duration::from_secs(5);
 
 /// One sending of a content. Its size hint is exact and it may be polled after its end: the SDK needs both.
 pub(super) struct Body {
@@ -31,6 +38,14 @@ pub(super) struct Body {
     waiting: Option<Instant>,
     progress: Arc<Progress>,
     turn: Option<Turn>,
+    abreast: Option<Arc<Abreast>>,
+    yielding: Option<Yielding>,
+}
+
+/// Others are let go on.
+struct Yielding {
+    since: Instant,
+    look: Pin<Box<Sleep>>,
 }
 
 /// How far a body has come, and why it broke.
@@ -69,6 +84,8 @@ impl Body {
             waiting: None,
             progress: Arc::clone(&progress),
             turn: None,
+            abreast: None,
+            yielding: None,
         };
         (body, progress)
     }
@@ -77,6 +94,41 @@ impl Body {
     /// next body can begin.
     pub(super) fn with_turn(self, turn: Option<Turn>) -> Self {
         Self { turn, ..self }
+    }
+
+    /// Lets others go on that are on their way too and have more left.
+    pub(super) fn abreast_of(self, others: Option<Arc<Abreast>>) -> Self {
+        if let Some(others) = &others {
+            others.join(&self.progress);
+        }
+        Self {
+            abreast: others,
+            ..self
+        }
+    }
+
+    /// Whether others are to go on now; `cx` is woken when that may have changed.
+    fn yields(&mut self, cx: &mut Context<'_>) -> bool {
+        let Some(others) = &self.abreast else {
+            return false;
+        };
+        while others.is_for_others(self.remaining) {
+            let yielding = self.yielding.get_or_insert_with(|| Yielding {
+                since: Instant::now(),
+                look: Box::pin(sleep(LOOK_AGAIN)),
+            });
+            if yielding.since.elapsed() > YIELDS_MAX {
+                break;
+            }
+            if yielding.look.as_mut().poll(cx).is_pending() {
+                return true;
+            }
+            yielding.look = Box::pin(sleep(LOOK_AGAIN));
+        }
+        if let Some(yielding) = self.yielding.take() {
+            *locked(&self.progress.waited) += yielding.since.elapsed();
+        }
+        false
     }
 
     fn next_frame(&mut self) -> Bytes {
@@ -115,6 +167,9 @@ impl http_body::Body for Body {
         loop {
             if this.remaining == 0 {
                 return Poll::Ready(None);
+            }
+            if this.yields(cx) {
+                return Poll::Pending;
             }
             if !this.chunk.is_empty() {
                 return Poll::Ready(Some(Ok(Frame::data(this.next_frame()))));
@@ -161,10 +216,15 @@ impl Progress {
 
     /// Bytes that were taken.
     pub(super) fn taken(&self) -> u64 {
-        self.length - *self.remaining.borrow()
+        self.length - self.left()
     }
 
-    /// How long the content itself kept the connection waiting.
+    /// Bytes that were not taken yet.
+    pub(super) fn left(&self) -> u64 {
+        *self.remaining.borrow()
+    }
+
+    /// How long the connection was kept waiting, by the content itself or for others' sake.
     pub(super) fn waited(&self) -> Duration {
         *locked(&self.waited)
     }

@@ -124,6 +124,7 @@ impl S3Store {
         let (body, progress) = Body::new(length, content.chunks());
         let (of_body, of_answer) = self.traffic.until_body_or_answer(turn);
         let body = body.with_turn(of_body);
+        let body = body.abreast_of(self.traffic.abreast(length));
         let request = self
             .transfers
             .put_object()

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use tokio::time::{Instant, sleep};
 
+use super::abreast::Abreast;
 use super::body::Progress;
 use super::lines::Lines;
 use super::turns::{Expected, Turn, Turns};
@@ -44,6 +45,7 @@ pub(super) struct Traffic {
     turns: Arc<Turns>,
     /// Of those that are neither long nor short.
     other_turns: Arc<Turns>,
+    abreast: Arc<Abreast>,
     put_bytes: AtomicU64,
     wasted_bytes: AtomicU64,
     stalls: AtomicU64,
@@ -83,6 +85,7 @@ impl Traffic {
         Self {
             turns: Turns::new(connections),
             other_turns: Turns::new(connections),
+            abreast: Abreast::new(),
             put_bytes: AtomicU64::default(),
             wasted_bytes: AtomicU64::default(),
             stalls: AtomicU64::default(),
@@ -145,10 +148,16 @@ impl Traffic {
         if let Some(round_trip) = round_trip {
             self.turns.at_most(connections, round_trip * 2);
             // They end soon; what counts is that not all begin at once.
-            let others = connections.div_ceil(3);
-            self.other_turns.at_most(others, Duration::ZERO);
+            let third = connections.div_ceil(3);
+            self.other_turns.at_most(third, Duration::ZERO);
+            self.abreast.need(third);
             self.few.store(connections, Ordering::Relaxed);
         }
+    }
+
+    /// With whom an object of this length shares the line.
+    pub(super) fn abreast(&self, length: u64) -> Option<Arc<Abreast>> {
+        (length > SMALL_MAX_BYTES).then(|| Arc::clone(&self.abreast))
     }
 
     /// An object of this length is coming.
