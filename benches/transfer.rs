@@ -1,22 +1,24 @@
-//! Measures the pipeline: bytes a second, processor time and peak memory, from a loopback origin to a store that discards.
+//! Measures the pipeline: bytes a second, processor time and peak memory, from a loopback origin to a store that discards, and
+//! how evenly streams share a limit.
 //!
 //! The origin is in this process and the engine in another one, this program again with `ENGINE` as its argument, so that
 //! memory and processor time are the engine's own. Every case has a new process: a peak is never forgotten by the old one.
 
 mod support;
 
+use std::collections::BTreeMap;
 use std::io::{self, BufRead, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode, Stdio};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
 use async_trait::async_trait;
 use futures::StreamExt;
 use kops_mirror::asset::{Asset, Key, Role, Voucher};
 use kops_mirror::digest::Digest;
-use kops_mirror::events::Silent;
+use kops_mirror::events::{Event, Observer};
 use kops_mirror::index::Release;
 use kops_mirror::limits::Limits;
 use kops_mirror::loopback::origin::{Content as Made, File, Origin};
@@ -55,6 +57,8 @@ struct Case {
     connections: usize,
     in_flight: usize,
     folder: bool,
+    /// The most that all streams together may bring, in bytes a second.
+    rate: Option<u64>,
     /// Whether the limits are for this case.
     limited: bool,
     /// Whether it runs without being named.
@@ -68,11 +72,12 @@ const CASE: Case = Case {
     connections: 64,
     in_flight: 8,
     folder: false,
+    rate: None,
     limited: false,
     usual: true,
 };
 
-const CASES: [Case; 9] = [
+const CASES: [Case; 11] = [
     Case {
         name: "large",
         assets: 64,
@@ -138,6 +143,24 @@ const CASES: [Case; 9] = [
         usual: false,
         ..CASE
     },
+    // Files that are one range each, so that a file is a stream, all at once.
+    Case {
+        name: "fair-8",
+        assets: 8,
+        bytes: MIB,
+        connections: 8,
+        in_flight: 8,
+        rate: Some(1_000_000),
+        ..CASE
+    },
+    Case {
+        name: "fair-32",
+        assets: 32,
+        bytes: MIB,
+        in_flight: 32,
+        rate: Some(2_500_000),
+        ..CASE
+    },
 ];
 
 /// What the engine is told.
@@ -146,6 +169,9 @@ struct Order {
     origin: url::Url,
     connections: usize,
     in_flight: usize,
+    rate: Option<u64>,
+    /// Of one file.
+    bytes: u64,
     /// The target; None discards.
     folder: Option<PathBuf>,
     spool: PathBuf,
@@ -159,6 +185,54 @@ struct Measured {
     seconds: f64,
     cpu_seconds: f64,
     peak_resident_bytes: u64,
+    /// What each stream brought while all were under way, in bytes.
+    streams: Vec<u64>,
+}
+
+/// Adds up what comes for each file, from when all have begun to when the first is whole.
+#[derive(Debug)]
+struct Abreast {
+    files: usize,
+    /// Of one file.
+    bytes: u64,
+    brought: Mutex<Brought>,
+}
+
+#[derive(Debug, Default)]
+struct Brought {
+    all: BTreeMap<Key, u64>,
+    before: Option<BTreeMap<Key, u64>>,
+    is_over: bool,
+}
+
+impl Observer for Abreast {
+    fn event(&self, event: &Event) {
+        let Event::Received { key, bytes } = event else {
+            return;
+        };
+        let mut brought = self.brought.lock().expect("nobody panics here");
+        if brought.is_over {
+            return;
+        }
+        let of_file = brought.all.entry(key.clone()).or_default();
+        *of_file += bytes;
+        brought.is_over = *of_file >= self.bytes;
+        if brought.before.is_none() && brought.all.len() == self.files {
+            brought.before = Some(brought.all.clone());
+        }
+    }
+}
+
+impl Abreast {
+    /// What each brought meanwhile; nothing where the first was whole before the last began.
+    fn streams(&self) -> Vec<u64> {
+        let brought = self.brought.lock().expect("nobody panics here");
+        let Some(before) = &brought.before else {
+            return Vec::new();
+        };
+        let all = brought.all.iter();
+        all.map(|(key, bytes)| bytes - before[key]).collect()
+    }
 }
 
 fn main() -> ExitCode {
@@ -184,6 +258,8 @@ fn main() -> ExitCode {
         "engine's CPU, ns/B",
         "origin's CPU, ns/B",
         "peak resident, MiB",
+        "limit, MB/s",
+        "a stream's share",
     ]);
     for case in CASES
         .iter()
@@ -209,7 +285,17 @@ fn measure(origin: &Origin, case: &Case, table: &mut Table) {
         per_byte(measured.cpu_seconds),
         per_byte(origin_cpu),
         peak.to_string(),
+        case.rate
+            .map_or("-".to_owned(), |rate| format!("{:.1}", rate as f64 / 1e6)),
+        case.rate
+            .map_or("-".to_owned(), |_| spread(&measured.streams)),
     ]);
+    if let Some(rate) = case.rate {
+        table.limit(
+            &format!("{}: at most the limit", case.name),
+            speed * 1e6 <= rate as f64 * 1.05,
+        );
+    }
     if case.limited {
         table.limit(
             &format!("{}: at least 300 MB/s", case.name),
@@ -222,6 +308,24 @@ fn measure(origin: &Origin, case: &Case, table: &mut Table) {
     );
 }
 
+/// The least and the most that a stream brought while all were under way, and the standard deviation, over the mean.
+fn spread(streams: &[u64]) -> String {
+    let mean = streams.iter().sum::<u64>() as f64 / streams.len() as f64;
+    if streams.is_empty() || mean == 0.0 {
+        return "they were not under way together".to_owned();
+    }
+    let shares = streams.iter().map(|&bytes| bytes as f64 / mean);
+    let (least, most, square) = shares.fold(
+        (f64::INFINITY, 0.0_f64, 0.0),
+        |(least, most, sum), share| {
+            let off = share - 1.0;
+            (least.min(share), most.max(share), sum + off * off)
+        },
+    );
+    let deviation = (square / streams.len() as f64).sqrt();
+    format!("{least:.2} to {most:.2}, ± {deviation:.2}")
+}
+
 /// Runs the engine on a case; what it measured, and the processor time that the origin took.
 fn run(origin: &Origin, case: &Case) -> (Measured, f64) {
     let dir = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).expect("a folder");
@@ -229,6 +333,8 @@ fn run(origin: &Origin, case: &Case) -> (Measured, f64) {
         origin: origin.url(""),
         connections: case.connections,
         in_flight: case.in_flight,
+        rate: case.rate,
+        bytes: case.bytes,
         folder: case.folder.then(|| dir.path().join("mirror")),
         spool: dir.path().join("spool"),
         assets: publish(origin, case),
@@ -299,17 +405,19 @@ fn engine() {
     drop(text);
     let runtime = tokio::runtime::Runtime::new().expect("a runtime");
     let begun = Instant::now();
-    let bytes = runtime.block_on(mirror(order));
+    let (bytes, streams) = runtime.block_on(mirror(order));
     let measured = Measured {
         bytes,
         seconds: begun.elapsed().as_secs_f64(),
         cpu_seconds: cpu_seconds(),
         peak_resident_bytes: peak_resident_bytes(),
+        streams,
     };
     println!("{}", serde_json::to_string(&measured).expect("plain data"));
 }
 
-async fn mirror(order: Order) -> u64 {
+/// The bytes that came, and what each stream brought.
+async fn mirror(order: Order) -> (u64, Vec<u64>) {
     let host = HostSettings {
         sources: vec![order.origin],
         ..HostSettings::default()
@@ -324,15 +432,20 @@ async fn mirror(order: Order) -> u64 {
         None => Arc::new(Discarding::default()),
     };
     target.prepare(true).await.expect("a target");
+    let abreast = Arc::new(Abreast {
+        files: order.assets.len(),
+        bytes: order.bytes,
+        brought: Mutex::default(),
+    });
     let mirror = Arc::new(Mirror {
         origins: Origins::new(origins).expect("an HTTP client"),
-        limits: Limits::new(order.connections, None),
+        limits: Limits::new(order.connections, order.rate),
         targets: vec![target],
         spools: SpoolFolder::open(&order.spool, SPOOL_LIMIT)
             .expect("a spool")
             .with_memory(MEMORY_LIMIT),
         policy: Policy::default(),
-        observer: Arc::new(Silent),
+        observer: Arc::clone(&abreast) as Arc<dyn Observer>,
         in_flight: order.in_flight,
     });
     let wanted = Wanted {
@@ -351,7 +464,7 @@ async fn mirror(order: Order) -> u64 {
     // Late parts are asked for twice at the end of a file.
     let bytes = report.bytes_fetched - report.bytes_refetched;
     assert!(report.bytes_refetched <= bytes / 50, "{report:?}");
-    bytes
+    (bytes, abreast.streams())
 }
 
 fn wanting((path, digest): &(String, Digest)) -> Asset {
