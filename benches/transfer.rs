@@ -447,6 +447,7 @@ async fn mirror(order: Order) -> (u64, Vec<u64>) {
         policy: Policy::default(),
         observer: Arc::clone(&abreast) as Arc<dyn Observer>,
         in_flight: order.in_flight,
+        draining: CancellationToken::new(),
     });
     let wanted = Wanted {
         release: Release {

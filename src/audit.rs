@@ -8,9 +8,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::sync::Arc;
 
-use futures::StreamExt;
-use futures::stream;
-use serde::Serialize;
+use futures::{FutureExt, StreamExt, stream};
+use serde::{Deserialize, Serialize};
 use tokio_util::sync::CancellationToken;
 use url::Url;
 
@@ -18,8 +17,9 @@ use crate::asset::{Asset, Key, Role, Voucher};
 use crate::digest::{Digest, Hasher};
 use crate::events::{Event, told};
 use crate::index::{self, Entry, Index, Release};
+use crate::record::FailureClass;
 use crate::report::Report;
-use crate::store::{ETag, Object, Store, StoreError};
+use crate::store::{Content, ETag, Object, Store, StoreError};
 use crate::sync::{self, Prepared, Seen, SyncError, Wanted};
 use crate::transfer::Mirror;
 use crate::vouch::Vouched;
@@ -28,7 +28,7 @@ use crate::vouch::Vouched;
 const READ_AT_ONCE: usize = 8;
 
 /// What is wrong with one object.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "finding", rename_all = "kebab-case")]
 pub enum Finding {
     /// The index has it, the store has not.
@@ -68,7 +68,7 @@ pub struct Audit {
     /// Whether objects were read, and not only listed.
     pub deep: bool,
     #[serde(skip)]
-    seen: Seen,
+    pub(crate) seen: Seen,
 }
 
 impl Audit {
@@ -242,32 +242,40 @@ async fn read_all(
     right: Vec<(Key, Digest)>,
     indexes: &[Index],
 ) -> Vec<(Key, Finding)> {
-    let sha256: BTreeMap<&Key, Digest> = indexes
+    let sha256 = sha256_of(indexes);
+    // Boxed, so that who awaits this can be sent between threads.
+    let reads = right.into_iter().map(|(key, md5)| {
+        let sha256 = sha256.get(&key).copied();
+        let reading = async move {
+            let content = target.open(&key).await;
+            let finding = read(content, md5, sha256).await;
+            finding.map(|finding| (key, finding))
+        };
+        reading.boxed()
+    });
+    let findings: Vec<_> = stream::iter(reads)
+        .buffer_unordered(READ_AT_ONCE)
+        .collect()
+        .await;
+    findings.into_iter().flatten().collect()
+}
+
+/// What the indexes say besides an object's MD5; nothing of sidecars.
+pub(crate) fn sha256_of(indexes: &[Index]) -> BTreeMap<&Key, Digest> {
+    indexes
         .iter()
         .flat_map(|index| &index.files)
         .map(|entry| (&entry.key, entry.sha256))
-        .collect();
-    let reads = right.into_iter().map(|(key, md5)| {
-        let sha256 = sha256.get(&key).copied();
-        async move {
-            let finding = read(target, &key, md5, sha256).await;
-            finding.map(|finding| (key, finding))
-        }
-    });
-    stream::iter(reads)
-        .buffer_unordered(READ_AT_ONCE)
-        .filter_map(async |finding| finding)
         .collect()
-        .await
 }
 
-async fn read(
-    target: &dyn Store,
-    key: &Key,
+/// Reads what was opened to its end, and compares it with what it must hash to.
+pub(crate) async fn read(
+    content: Result<Option<Content>, StoreError>,
     md5: Digest,
     sha256: Option<Digest>,
 ) -> Option<Finding> {
-    let mut content = match target.open(key).await {
+    let mut content = match content {
         Ok(Some(content)) => content,
         Ok(None) => return Some(Finding::Missing),
         Err(error) => return Some(Finding::Unreadable { why: told(&error) }),
@@ -336,7 +344,7 @@ pub async fn repair(
                 _ if within.contains(key) => continue,
                 _ => format!("{finding}; 'kops-mirror sync' of its release brings it back"),
             };
-            beyond.push(sync::failed_line(key.clone(), why));
+            beyond.push(sync::failed_line(key.clone(), FailureClass::Store, why));
         }
         let bad = audit
             .findings

@@ -115,6 +115,12 @@ impl Catalogue {
         }
     }
 
+    /// Whether a kops release takes a Kubernetes version without being overruled.
+    pub fn supports(&self, kops: &Version, kubernetes: &Version) -> bool {
+        let supported = self.table.supported(kops);
+        supported.is_some_and(|range| range.contains(kubernetes))
+    }
+
     /// Every file that clusters of the selection ask for, without asking anybody.
     pub fn assets(&self, selection: &Selection) -> Result<Wanted, CatalogueError> {
         self.check_span(selection)?;

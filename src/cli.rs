@@ -1,6 +1,7 @@
 //! Says what may be typed. Nothing here acts: flags become a [`Layer`] of settings, and [`crate::command`] does the rest.
 
 mod manual;
+mod service;
 
 use std::net::SocketAddr;
 use std::num::{NonZeroU64, NonZeroUsize};
@@ -19,6 +20,10 @@ use crate::layout::Layout;
 use crate::limits::Night;
 use crate::store::s3::Congestion;
 use crate::terminal::Showing;
+
+pub use self::service::{
+    DaemonArgs, LogForm, NotifyTestArgs, PruneArgs, ServiceArgs, ShardArgs, StatusArgs,
+};
 
 const MIRRORED: &str = "What is mirrored";
 const PLACE: &str = "Where it goes";
@@ -63,6 +68,9 @@ pub struct Everywhere {
     /// Tell nothing but what went wrong
     #[arg(short, long, global = true, conflicts_with = "verbose")]
     pub quiet: bool,
+    /// The form of log lines on standard error
+    #[arg(long, global = true, value_name = "FORM", default_value = "text")]
+    pub log: LogForm,
 }
 
 /// The form of results.
@@ -96,6 +104,16 @@ pub enum Command {
     /// Print what kops needs to use the mirror: variables, flags, or a piece of the cluster's spec
     #[command(after_long_help = manual::ENV)]
     Env(EnvArgs),
+    /// Follow upstream for months: keep sets of releases complete, verified, and told of
+    #[command(after_long_help = manual::DAEMON)]
+    Daemon(DaemonArgs),
+    /// Show how the service is doing
+    Status(StatusArgs),
+    /// Delete releases that are not to be kept: shown first, marked then, deleted after a time of grace
+    #[command(after_long_help = manual::PRUNE)]
+    Prune(PruneArgs),
+    /// Send a message to each webhook of the settings
+    NotifyTest(NotifyTestArgs),
     /// Serve a mirror in a folder over HTTP, for labs and air gaps
     Serve(ServeArgs),
     /// Measure the link: what connections bring from each origin and carry to a bucket, and the settings that suit it
@@ -130,6 +148,8 @@ pub struct SyncArgs {
     pub publish: PublishArgs,
     #[command(flatten)]
     pub fetch: FetchArgs,
+    #[command(flatten)]
+    pub shard: ShardArgs,
 }
 
 #[derive(Debug, Clone, Args)]
@@ -421,6 +441,11 @@ impl Cli {
         )
     }
 
+    /// Whether it is to run for long, with nobody watching.
+    pub fn is_service(&self) -> bool {
+        matches!(self.command, Command::Daemon(_))
+    }
+
     /// How much of a run is to be shown.
     pub fn showing(&self) -> Showing {
         if self.everywhere.quiet {
@@ -441,7 +466,10 @@ impl Command {
                 args.target.say(&mut layer);
                 args.publish.say(&mut layer);
                 args.fetch.say(&mut layer);
+                args.shard.say(&mut layer);
             }
+            Self::Daemon(args) => args.say(&mut layer),
+            Self::Prune(args) => args.say(&mut layer),
             Self::Assets(args) => args.selection.say(&mut layer),
             Self::Verify(args) => args.target.say(&mut layer),
             Self::Repair(args) => {
@@ -464,7 +492,12 @@ impl Command {
                 say_list(&mut layer, "to", args.to.as_slice());
                 layer.set_some("s3.region", args.region.as_deref());
             }
-            Self::Serve(_) | Self::Demo(_) | Self::Completions { .. } | Self::Man { .. } => {}
+            Self::Status(_)
+            | Self::NotifyTest(_)
+            | Self::Serve(_)
+            | Self::Demo(_)
+            | Self::Completions { .. }
+            | Self::Man { .. } => {}
         }
         layer
     }

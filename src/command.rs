@@ -2,7 +2,9 @@
 
 mod bench;
 mod consumer;
+mod daemon;
 mod demo;
+mod operator;
 mod parts;
 mod policy;
 mod select;
@@ -39,6 +41,13 @@ pub fn run(cli: &Cli, screen: &Screen) -> anyhow::Result<Exit> {
         Command::Completions { shell } => completions(*shell),
         Command::Man { dir: None } => man(),
         Command::Man { dir: Some(dir) } => man_pages(dir),
+        Command::Daemon(_) => {
+            let config = cli.settings(&Environment::of_process())?;
+            let runtime = runtime().context("can't start the runtime")?;
+            let exit = runtime.block_on(daemon::daemon(cli, config));
+            runtime.shutdown_background();
+            exit
+        }
         command => {
             let config = cli.settings(&Environment::of_process())?;
             let observer = screen.observer(cli.showing(), config.colour);
@@ -91,8 +100,14 @@ async fn run_with(
             let played = stop.run_until_cancelled(demo::demo(args, output)).await;
             played.unwrap_or(Ok(Exit::Interrupted))
         }
-        Command::Completions { .. } | Command::Man { .. } => {
-            unreachable!("they need no settings, and have been printed")
+        Command::Status(args) => operator::status(args, output, config).await,
+        Command::Prune(args) => stop
+            .run_until_cancelled(operator::prune(args, output, config))
+            .await
+            .unwrap_or(Ok(Exit::Interrupted)),
+        Command::NotifyTest(args) => operator::notify_test(args, config).await,
+        Command::Daemon(_) | Command::Completions { .. } | Command::Man { .. } => {
+            unreachable!("they are run before")
         }
     }
 }
@@ -124,7 +139,10 @@ async fn sync(
     let Some((mirror, prepared)) = run else {
         return Ok(Exit::Interrupted);
     };
-    let report = sync::carry_out(&mirror, prepared, stop).await;
+    let report = match config.shard {
+        Some(shard) => sync::carry_out_share(&mirror, prepared, shard, stop).await,
+        None => sync::carry_out(&mirror, prepared, stop).await,
+    };
     close(&report, output, config, mirror, screen)
 }
 
@@ -154,7 +172,13 @@ async fn prepare(
             let makes = config.s3.create_bucket || matches!(to, Target::Folder(_));
             target.prepare(purpose == Purpose::Write && makes).await?;
         }
-        let mirror = parts::mirror(config, targets, Arc::clone(&observer)).await?;
+        let mirror = parts::mirror(
+            config,
+            targets,
+            Arc::clone(&observer),
+            CancellationToken::new(),
+        )
+        .await?;
         match sync::prepare(&mirror, selected.releases, stop).await {
             Ok(mut prepared) => {
                 prepared.measure(&mirror, stop).await;
@@ -282,7 +306,7 @@ async fn repair(
             target.prepare(false).await?;
             audits.push(audit::audit(target.as_ref(), args.deep).await?);
         }
-        let mirror = parts::mirror(config, targets, observer).await?;
+        let mirror = parts::mirror(config, targets, observer, CancellationToken::new()).await?;
         anyhow::Ok((mirror, audits))
     });
     let Some(audited) = audited.await else {

@@ -3,8 +3,10 @@
 //! `config/mirror.toml` holds every setting at its default, with the reason for it. This is the only module that reads the
 //! environment; what others need of it they find in [`Config`]. AWS's own variables and profiles are left to its SDK.
 
+mod check;
 mod layers;
 mod origins;
+mod service;
 mod target;
 mod units;
 
@@ -26,11 +28,13 @@ use crate::layout::Layout;
 use crate::limits::Night;
 use crate::retry;
 use crate::store::s3::Congestion;
+use crate::sync::Shard;
 
 pub use layers::{Environment, Layer, variable};
 pub use origins::{BadOrigin, Host, Origin, Proxy, source};
+pub use service::{ExtraFile, HookSettings, Named, ServiceSettings, SetSettings};
 pub use target::{BadTarget, Target};
-pub use units::{NotAQuantity, Rate, Size};
+pub use units::{NotAQuantity, Rate, Size, parse_duration};
 
 /// Every setting, checked.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
@@ -75,14 +79,25 @@ pub struct Config {
     pub fetch: FetchSettings,
     pub retry: RetrySettings,
     pub s3: S3Settings,
+    /// This worker among several, and how many they are where the environment says which one this is: see [`Config::shard`].
+    pub shard: Option<Shard>,
+    pub shards: Option<NonZeroUsize>,
     /// By the host of canonical URLs.
     pub origins: BTreeMap<Host, Origin>,
+    pub service: ServiceSettings,
+    /// What the service follows, by name.
+    pub sets: Named<SetSettings>,
+    /// Whom it tells, by name.
+    pub hooks: Named<HookSettings>,
     /// Whether people who read the terminal want colours, as far as the environment says (NO_COLOR).
     #[serde(skip)]
     pub colour: bool,
     /// Where this user's caches are, as far as the environment says.
     #[serde(skip)]
     cache_home: Option<PathBuf>,
+    /// Where this user's programs keep what they know, as far as the environment says.
+    #[serde(skip)]
+    state_home: Option<PathBuf>,
 }
 
 /// How objects get to a bucket.
@@ -184,6 +199,10 @@ pub enum ConfigError {
     Together { why: String },
     #[error("neither XDG_CACHE_HOME nor HOME says where the spool may be; give --spool DIR")]
     NoCacheHome,
+    #[error(
+        "none of STATE_DIRECTORY, XDG_STATE_HOME and HOME says where the service may keep what it knows; give --state DIR"
+    )]
+    NoStateHome,
 }
 
 impl Default for Config {
@@ -213,9 +232,15 @@ impl Default for Config {
             fetch: FetchSettings::default(),
             retry: RetrySettings::default(),
             s3: S3Settings::default(),
+            shard: None,
+            shards: None,
             origins: BTreeMap::new(),
+            service: ServiceSettings::default(),
+            sets: BTreeMap::new(),
+            hooks: BTreeMap::new(),
             colour: true,
             cache_home: None,
+            state_home: None,
         }
     }
 }
@@ -279,32 +304,31 @@ impl Config {
         })?;
         config.colour = environment.get("NO_COLOR").is_none();
         config.cache_home = cache_home(environment);
+        config.state_home = state_home(environment);
+        config.shard = config.shard_among(environment)?;
         config.check()?;
         Ok(config)
     }
 
-    fn check(&self) -> Result<(), ConfigError> {
-        let refuse = |why: String| Err(ConfigError::Together { why });
-        if self.to.is_empty() {
-            return refuse("'to' names no target".to_owned());
+    /// Where the service keeps its history: a cache of what the targets tell.
+    pub fn state_folder(&self) -> Result<PathBuf, ConfigError> {
+        let by_environment = || self.state_home.clone().ok_or(ConfigError::NoStateHome);
+        self.service.state.clone().map_or_else(by_environment, Ok)
+    }
+
+    /// These settings with those of a set on them, as a run for it has them.
+    #[must_use]
+    pub fn of_set(&self, set: &SetSettings) -> Self {
+        let mut config = self.clone();
+        if let Some(to) = &set.to {
+            config.to.clone_from(to);
         }
-        for (at, target) in self.to.iter().enumerate() {
-            if self.to[..at].contains(target) {
-                return refuse(format!("the target {target} is given twice"));
-            }
+        if let Some(arch) = &set.arch {
+            config.arch.clone_from(arch);
         }
-        if self.arch.is_empty() {
-            return refuse("'arch' names no architecture".to_owned());
-        }
-        if self.fetch.night_limit.is_some() && self.fetch.night.is_none() {
-            return refuse(
-                "'fetch.night_limit' needs 'fetch.night', which says when it holds".to_owned(),
-            );
-        }
-        if self.retry.pause_max < self.retry.pause_min {
-            return refuse("'retry.pause_max' is shorter than 'retry.pause_min'".to_owned());
-        }
-        Ok(())
+        config.networking = set.networking.clone().or(config.networking);
+        config.layout = set.layout.or(config.layout);
+        config
     }
 
     /// Where partial files are kept. The default is in the user's cache, by target, so that runs at two targets don't wait for
@@ -343,6 +367,16 @@ fn cache_home(environment: &Environment) -> Option<PathBuf> {
         .get("HOME")
         .map(|home| Path::new(home).join(".cache"));
     xdg.and_then(absolute).or(home.and_then(absolute))
+}
+
+/// systemd's StateDirectory= goes first (systemd.exec(5)), then the XDG base directories.
+fn state_home(environment: &Environment) -> Option<PathBuf> {
+    let absolute = |path: &Path| path.is_absolute().then(|| path.to_owned());
+    let of = |name| environment.get(name).map(Path::new).and_then(absolute);
+    let below = |home: PathBuf, path: &str| home.join(path).join("kops-mirror");
+    of("STATE_DIRECTORY")
+        .or_else(|| Some(below(of("XDG_STATE_HOME")?, "")))
+        .or_else(|| Some(below(of("HOME")?, ".local/state")))
 }
 
 impl RetrySettings {

@@ -17,15 +17,22 @@ pub mod asset;
 pub mod digest;
 pub mod events;
 pub mod layout;
+pub mod record;
 pub mod report;
 pub mod retry;
+pub mod schedule;
 
 // What is wanted, and what kops is to be told: pure, no clock, no I/O.
 pub mod catalogue;
 pub mod consumer;
+pub mod follow;
+pub mod retention;
 
 // The ends of the wire and what stands between them.
+pub mod history;
+pub mod lease;
 pub mod limits;
+pub mod notify;
 pub mod origin;
 pub mod spool;
 pub mod store;
@@ -42,8 +49,14 @@ pub mod vouch;
 // The engine.
 pub mod audit;
 pub mod measure;
+pub mod prune;
+pub mod scrub;
 pub mod sync;
 pub mod transfer;
+
+// The service, which lets the engine run for months.
+pub mod board;
+pub mod service;
 
 // The other ends of the wire, on loopback: for `demo` and the tests.
 pub mod loopback;
@@ -55,3 +68,4 @@ pub mod config;
 pub mod demo;
 pub mod serve;
 pub mod terminal;
+pub mod web;

@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use clap::Parser;
-use kops_mirror::cli::Cli;
+use kops_mirror::cli::{Cli, LogForm};
 use kops_mirror::command;
 use kops_mirror::events::told;
 use kops_mirror::report::Exit;
@@ -15,7 +15,7 @@ use tracing_subscriber::prelude::*;
 fn main() -> ExitCode {
     let cli = Cli::parse();
     let screen = Screen::standard_error();
-    log_to(&screen, cli.everywhere.verbose);
+    log_to(&screen, &cli);
     match command::run(&cli, &screen) {
         Ok(exit) => exit.into(),
         Err(error) => {
@@ -26,8 +26,10 @@ fn main() -> ExitCode {
 }
 
 /// Our own lines first, those of the libraries only when asked for: they are many.
-fn log_to(screen: &Screen, verbose: u8) {
+fn log_to(screen: &Screen, cli: &Cli) {
+    let verbose = cli.everywhere.verbose;
     let (ours, theirs) = match verbose {
+        0 if cli.is_service() => (Level::INFO, Level::ERROR),
         0 => (Level::WARN, Level::ERROR),
         1 => (Level::INFO, Level::ERROR),
         2 => (Level::DEBUG, Level::WARN),
@@ -45,6 +47,10 @@ fn log_to(screen: &Screen, verbose: u8) {
         .with_ansi(false)
         .with_target(false)
         .with_writer(screen.clone());
+    let lines = match cli.everywhere.log {
+        LogForm::Text => lines.boxed(),
+        LogForm::Json => lines.json().flatten_event(true).boxed(),
+    };
     tracing_subscriber::registry()
         .with(lines.with_filter(levels))
         .init();

@@ -9,6 +9,7 @@
 
 mod answer;
 mod headers;
+mod inquiry;
 mod shown;
 
 use std::collections::BTreeMap;
@@ -24,7 +25,10 @@ use tokio::time::Instant;
 use url::{Host, Url};
 
 pub use self::answer::Answer;
-use self::headers::{content_range, is_web_page, md5_of_transport, part_answered, retry_after};
+use self::headers::{
+    asking_for, content_range, is_web_page, md5_of_transport, part_answered, retry_after,
+};
+pub use self::inquiry::Reply;
 pub use self::shown::Shown;
 use crate::asset::Asset;
 use crate::events::told;
@@ -330,8 +334,9 @@ impl Origins {
         part: Option<Range<u64>>,
     ) -> Result<Answer, OriginError> {
         let mut url = source.url.clone();
+        let asking = asking_for(part.as_ref());
         for hop in 0..REDIRECTS_MAX {
-            let response = self.ask(Method::GET, source, &url, part.clone()).await?;
+            let response = self.ask(Method::GET, source, &url, &asking).await?;
             let Some(target) = redirect_target(&url, &response) else {
                 return self.answer(source, &url, part, response, hop > 0);
             };
@@ -348,8 +353,9 @@ impl Origins {
     /// The length that a source tells for its file, without its bytes; None when it tells none. One attempt.
     pub async fn length(&self, source: &Source) -> Option<u64> {
         let mut url = source.url.clone();
+        let asking = HeaderMap::new();
         for _ in 0..REDIRECTS_MAX {
-            let response = self.ask(Method::HEAD, source, &url, None).await.ok()?;
+            let response = self.ask(Method::HEAD, source, &url, &asking).await.ok()?;
             if let Some(target) = redirect_target(&url, &response) {
                 url = target;
                 continue;
@@ -369,11 +375,11 @@ impl Origins {
         method: Method,
         source: &Source,
         url: &Url,
-        part: Option<Range<u64>>,
+        asking: &HeaderMap,
     ) -> Result<Response, OriginError> {
         let asked = Instant::now();
-        let range = part.clone();
-        let answered = self.send(method.clone(), source, url, part).await;
+        let range = asking.get(header::RANGE);
+        let answered = self.send(method.clone(), source, url, asking).await;
         let seconds = asked.elapsed().as_secs_f32();
         let url = Shown(url);
         match &answered {
@@ -391,7 +397,7 @@ impl Origins {
         method: Method,
         source: &Source,
         url: &Url,
-        part: Option<Range<u64>>,
+        asking: &HeaderMap,
     ) -> Result<Response, OriginError> {
         let proxied = source
             .settings
@@ -406,7 +412,8 @@ impl Origins {
         let mut request = proxied
             .unwrap_or(unproxied)
             .request(method, url.clone())
-            .header(header::ACCEPT_ENCODING, "identity");
+            .header(header::ACCEPT_ENCODING, "identity")
+            .headers(asking.clone());
         // Scheme, host and port: another port may be another's.
         if url.origin() == source.url.origin() {
             request = request.headers(
@@ -417,13 +424,6 @@ impl Origins {
                     .cloned()
                     .collect::<HeaderMap>(),
             );
-        }
-        if let Some(part) = part {
-            let range = match part.end {
-                u64::MAX => format!("bytes={}-", part.start),
-                end => format!("bytes={}-{}", part.start, end - 1),
-            };
-            request = request.header(header::RANGE, range);
         }
         // A request that is not answered for a stall's time is one.
         match tokio::time::timeout(
@@ -531,18 +531,7 @@ impl Origins {
 
     /// Reads a small file whole: a sidecar, a pointer. One attempt.
     pub async fn read(&self, source: &Source, limit_bytes: u64) -> Result<Bytes, OriginError> {
-        let mut answer = self.open(source, None).await?;
-        let mut content = Vec::new();
-        while let Some(piece) = answer.piece().await? {
-            content.extend_from_slice(&piece);
-            if content.len() as u64 > limit_bytes {
-                return Err(OriginError::TooLarge {
-                    url: source.to_string(),
-                    limit_bytes,
-                });
-            }
-        }
-        Ok(content.into())
+        self.open(source, None).await?.whole(limit_bytes).await
     }
 }
 

@@ -305,7 +305,7 @@ fn action(wanted: &Vouched, digests: Option<&Digests>, held: &Held) -> Action {
 }
 
 /// Whether somebody vouches for another content than an index entry's.
-fn contradicts(wanted: &Vouched, entry: &Entry) -> bool {
+pub(crate) fn contradicts(wanted: &Vouched, entry: &Entry) -> bool {
     let digests = entry.digests();
     wanted.expected.iter().any(|digest| {
         digests

@@ -9,6 +9,7 @@ use indicatif::{BinaryBytes, FormattedDuration, HumanCount};
 use serde::{Serialize, Serializer};
 
 use crate::asset::Key;
+use crate::record::FailureClass;
 
 /// How a run ended, as scripts see it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
@@ -82,6 +83,9 @@ impl Kind {
 pub struct Outcome {
     pub key: Key,
     pub kind: Kind,
+    /// What a failure was of.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub class: Option<FailureClass>,
     /// The content's length; None while nobody has told it.
     pub bytes: Option<u64>,
     /// Why it was skipped or failed, and what to do about it: one line, without secrets.
@@ -417,6 +421,7 @@ mod tests {
         Outcome {
             key: key.parse().unwrap(),
             kind,
+            class: None,
             bytes: Some(bytes),
             why: (kind == Kind::Failed).then(|| "dl.k8s.io has no such file (404)".to_owned()),
             sources: Vec::new(),

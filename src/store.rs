@@ -32,6 +32,10 @@ use crate::verify::Publishable;
 /// The largest object that can be put in one part, 5 GiB (S3 user guide, "Uploading objects"). Above it no single-part object exists.
 pub const SINGLE_PART_MAX_BYTES: u64 = 5 << 30;
 
+/// Where the service keeps what is its own, below the mirror's prefix: who has the right to run. It is no part of the mirror:
+/// listings leave it out.
+pub const SERVICE_FOLDER: &str = ".service/";
+
 /// An `ETag` without its quotes.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(transparent)]

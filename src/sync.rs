@@ -3,6 +3,11 @@
 //! The order is the promise: a file, then its sidecars, then the release's index, then the pointers. A reader sees a whole
 //! release or none.
 
+mod changed;
+mod mark;
+mod outcome;
+mod shard;
+
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,17 +18,21 @@ use tokio::time::{Instant, timeout};
 use tokio_util::sync::CancellationToken;
 use url::Url;
 
-use crate::asset::{Asset, Key, Role};
+pub use self::changed::Changed;
+use self::mark::Marker;
+pub(crate) use self::outcome::failed_line;
+pub use self::shard::{BadShard, Shard, carry_out_share};
+use crate::asset::{Asset, Key};
 use crate::digest::Algorithm;
 use crate::events::{Event, told};
-use crate::index::{self, Entry, Index, Release};
+use crate::index::{self, Index, Release};
 use crate::limits::Rank;
 use crate::plan::summary::Summary;
 use crate::plan::{Action, Conflict, Held, Item, Plan};
-use crate::publish;
-use crate::report::{Kind, Outcome as Line, Report, StoreLeg};
-use crate::store::{Attributes, Condition, ETag, Object, Store, StoreError};
-use crate::transfer::{self, Ended, Mirror, Outcome};
+use crate::record::FailureClass;
+use crate::report::{Kind, Report, StoreLeg};
+use crate::store::{Object, Store, StoreError};
+use crate::transfer::{self, Mirror};
 use crate::vouch::{Hearing, Vouched};
 
 /// An index of a release with all architectures has some 100 KiB.
@@ -84,6 +93,8 @@ pub struct Prepared {
     releases: Vec<(Release, BTreeSet<Key>)>,
     /// Assets that nobody vouches for, and why: they are not even planned.
     pub refused: Vec<(Asset, String)>,
+    /// What is wanted and not this run's to bring.
+    pub left: Vec<Left>,
     seen: Vec<Seen>,
     begun: Instant,
 }
@@ -121,6 +132,7 @@ impl Prepared {
             plan,
             releases,
             refused: Vec::new(),
+            left: Vec::new(),
             seen,
             begun: Instant::now(),
         })
@@ -154,6 +166,14 @@ impl Prepared {
         self.plan.order();
     }
 
+    /// The releases that every target had an index of when it was looked at.
+    pub fn marked_before(&self) -> BTreeSet<String> {
+        let releases = self.releases.iter().map(|(release, _)| release);
+        let marked =
+            releases.filter(|release| self.seen.iter().all(|seen| seen.index(release).is_some()));
+        marked.map(|release| release.name.clone()).collect()
+    }
+
     /// The plan as it is shown. `places` are the targets in a user's words.
     pub fn summary(&self, places: &[String]) -> Summary {
         Summary::new(&self.plan, &self.refused, places)
@@ -175,6 +195,24 @@ fn with_keys(wanted: Vec<Wanted>) -> Vec<(Release, BTreeSet<Key>)> {
         .into_iter()
         .map(|wanted| (wanted.release, keys(wanted.assets)))
         .collect()
+}
+
+/// An asset that a run leaves alone although it is wanted.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Left {
+    pub key: Key,
+    /// In one line, for the reader.
+    pub why: String,
+    pub by: LeftTo,
+}
+
+/// For whose sake it is left alone.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LeftTo {
+    /// Another shard brings it.
+    OtherShard,
+    /// Upstream has other bytes under a name that a complete release has here: somebody has to look.
+    Operator,
 }
 
 /// Why a run could not even begin.
@@ -277,6 +315,7 @@ pub async fn prepare(
             plan,
             releases,
             refused,
+            left: Vec::new(),
             seen,
             begun,
         })
@@ -348,6 +387,7 @@ pub async fn carry_out(
         plan,
         releases,
         refused,
+        left,
         seen,
         begun,
     } = prepared;
@@ -371,6 +411,7 @@ pub async fn carry_out(
         mirror,
         seen: &seen,
         refused: &refused,
+        left: &left,
     };
     let mut marked = Vec::new();
     let mut failed = Vec::new();
@@ -395,7 +436,7 @@ pub async fn carry_out(
         }
     }
     let mut pointers = marker.pointers(plan.pointers, &releases, &complete);
-    if stop.is_cancelled() {
+    if stop.is_cancelled() || mirror.draining.is_cancelled() {
         // Nobody failed: their turn did not come.
         for line in &mut pointers.withheld {
             line.kind = Kind::Left;
@@ -408,7 +449,7 @@ pub async fn carry_out(
         stores: legs(mirror),
         limit_used: mirror.limits.share_used(),
         marked,
-        interrupted: stop.is_cancelled(),
+        interrupted: stop.is_cancelled() || mirror.draining.is_cancelled(),
         elapsed: begun.elapsed(),
         bytes_fetched: outcomes.iter().map(|outcome| outcome.received_bytes).sum(),
         bytes_refetched: outcomes.iter().map(|outcome| outcome.refetched_bytes).sum(),
@@ -419,17 +460,20 @@ pub async fn carry_out(
     };
     report.outcomes = outcomes
         .into_iter()
-        .map(|outcome| line(mirror, outcome))
+        .map(|outcome| outcome::line(mirror, outcome))
         .collect();
     report.outcomes.extend(pointers.withheld);
     report.outcomes.extend(
         refused
             .into_iter()
-            .map(|(asset, why)| failed_line(asset.key, why)),
+            .map(|(asset, why)| failed_line(asset.key, FailureClass::Unvouched, why)),
     );
-    report
-        .outcomes
-        .extend(failed.into_iter().map(|(key, why)| failed_line(key, why)));
+    report.outcomes.extend(
+        failed
+            .into_iter()
+            .map(|(key, why)| failed_line(key, FailureClass::Store, why)),
+    );
+    report.outcomes.extend(left.into_iter().map(outcome::left));
     report.outcomes.sort_by(|a, b| a.key.cmp(&b.key));
     report
 }
@@ -453,239 +497,4 @@ fn places(mirror: &Mirror) -> impl Iterator<Item = String> {
         .targets
         .iter()
         .map(|target| target.place().to_owned())
-}
-
-/// Marks releases as ready, by writing their indexes.
-struct Marker<'a> {
-    mirror: &'a Mirror,
-    seen: &'a [Seen],
-    refused: &'a [(Asset, String)],
-}
-
-/// What becomes of the pointers.
-struct Pointers {
-    now: Vec<Item>,
-    withheld: Vec<Line>,
-}
-
-impl Marker<'_> {
-    /// The entries of a release's index at one target, if everything that it wants is in place there.
-    fn entries(
-        &self,
-        at: usize,
-        keys: &BTreeSet<Key>,
-        outcomes: &[Outcome],
-        pointers: &[Item],
-    ) -> Option<(Vec<Entry>, Vec<Entry>)> {
-        if self
-            .refused
-            .iter()
-            .any(|(asset, _)| keys.contains(&asset.key) && asset.role == Role::File)
-        {
-            return None;
-        }
-        let of_release = outcomes
-            .iter()
-            .filter(|outcome| keys.contains(&outcome.item.wanted.asset.key));
-        let files = of_release.map(|outcome| {
-            matches!(outcome.places[at], Ended::Held | Ended::Stored)
-                .then(|| outcome.entry.clone())
-                .flatten()
-        });
-        let files: Vec<Entry> = files.collect::<Option<_>>()?;
-        let pointers = pointers
-            .iter()
-            .filter(|item| keys.contains(&item.wanted.asset.key));
-        Some((
-            files,
-            pointers.filter_map(transfer::entry_of_content).collect(),
-        ))
-    }
-
-    /// Writes a release's index, unless it is there already.
-    async fn mark(
-        &self,
-        at: usize,
-        release: &Release,
-        mut files: Vec<Entry>,
-        mut pointers: Vec<Entry>,
-    ) -> Result<(), StoreError> {
-        let (target, seen) = (self.mirror.targets[at].as_ref(), &self.seen[at]);
-        let before = seen.index(release);
-        let mut release = release.clone();
-        if let Some(before) = before {
-            // An earlier run may have mirrored other architectures or options of the same release.
-            let wanted: BTreeSet<&Key> = files.iter().map(|entry| &entry.key).collect();
-            let kept: Vec<Entry> = before
-                .files
-                .iter()
-                .filter(|e| !wanted.contains(&e.key) && is_in_place(seen, e))
-                .cloned()
-                .collect();
-            files.extend(kept);
-            let moved: BTreeSet<&Key> = pointers.iter().map(|entry| &entry.key).collect();
-            let still: Vec<Entry> = before
-                .pointers
-                .iter()
-                .filter(|e| !moved.contains(&e.key))
-                .cloned()
-                .collect();
-            pointers.extend(still);
-            release.unite(&before.release);
-        }
-        let index = Index::of(release, files, pointers, before);
-        let (key, document) = (index.release.key(), index.document());
-        if seen
-            .object(&key)
-            .is_some_and(|object| object.etag == ETag::from(document.digests().md5))
-        {
-            return Ok(());
-        }
-        let attributes = Attributes {
-            content_type: "application/json".to_owned(),
-            ..Attributes::default()
-        };
-        let (policy, observer) = (self.mirror.policy, self.mirror.observer.as_ref());
-        publish::object(
-            target,
-            &key,
-            &document,
-            &attributes,
-            Condition::Any,
-            policy,
-            observer,
-        )
-        .await?;
-        observer.event(&Event::Marked {
-            release: index.release.name.clone(),
-        });
-        Ok(())
-    }
-
-    /// A pointer moves once every release of this run is complete at every target, and only to a release that is there.
-    fn pointers(
-        &self,
-        items: Vec<Item>,
-        releases: &[(Release, BTreeSet<Key>)],
-        complete: &[HashMap<&str, bool>],
-    ) -> Pointers {
-        let mut pointers = Pointers {
-            now: Vec::new(),
-            withheld: Vec::new(),
-        };
-        for item in items {
-            let key = item.wanted.asset.key.clone();
-            let of = releases.iter().filter(|(_, keys)| keys.contains(&key));
-            let ready = of.clone().all(|(release, _)| {
-                complete
-                    .iter()
-                    .all(|c| c.contains_key(release.name.as_str()))
-            });
-            if !ready {
-                let why = "it is withheld until the release is complete at every target".to_owned();
-                pointers.withheld.push(failed_line(key, why));
-            } else if let Some(version) = self.absent_version(&item, releases) {
-                let why =
-                    format!("it is withheld: it names {version}, which this mirror does not hold");
-                self.mirror.observer.event(&Event::Warned {
-                    what: format!("{key}: {why}"),
-                });
-                pointers.withheld.push(Line {
-                    kind: Kind::Skipped,
-                    ..failed_line(key, why)
-                });
-            } else {
-                pointers.now.push(item);
-            }
-        }
-        pointers
-    }
-
-    /// The Kubernetes version that a pointer names, if no complete release here has it.
-    fn absent_version(&self, item: &Item, releases: &[(Release, BTreeSet<Key>)]) -> Option<String> {
-        let version = item.wanted.names_version.clone()?;
-        let has =
-            |release: &Release| release.kubernetes.as_deref().map(bare) == Some(bare(&version));
-        let now = releases.iter().any(|(release, _)| has(release));
-        let before = self
-            .seen
-            .iter()
-            .all(|seen| seen.indexes.iter().any(|index| has(&index.release)));
-        (!now && !before).then_some(version)
-    }
-}
-
-/// A version without its `v`.
-fn bare(version: &str) -> &str {
-    version.strip_prefix('v').unwrap_or(version)
-}
-
-fn is_in_place(seen: &Seen, entry: &Entry) -> bool {
-    seen.object(&entry.key)
-        .is_some_and(|object| object.etag == ETag::from(entry.md5) && object.length == entry.length)
-}
-
-pub(crate) fn failed_line(key: Key, why: String) -> Line {
-    Line {
-        key,
-        kind: Kind::Failed,
-        bytes: None,
-        why: Some(why),
-        sources: Vec::new(),
-        vouched_by: Vec::new(),
-    }
-}
-
-/// Why an asset failed at each target. What fails for all of them is told once: the targets have no part in it.
-fn failures(mirror: &Mirror, places: &[Ended]) -> Vec<String> {
-    if let Some(Ended::Failed(why)) = places.first()
-        && places.iter().all(|place| *place == places[0])
-    {
-        return vec![why.clone()];
-    }
-    let at_target = |(target, ended): (&Arc<dyn Store>, &Ended)| match ended {
-        Ended::Failed(why) => Some(format!("{}: {why}", target.place())),
-        _ => None,
-    };
-    mirror
-        .targets
-        .iter()
-        .zip(places)
-        .filter_map(at_target)
-        .collect()
-}
-
-/// An outcome as the report has it.
-fn line(mirror: &Mirror, outcome: Outcome) -> Line {
-    let failed = failures(mirror, &outcome.places);
-    let any = |wanted: &Ended| outcome.places.contains(wanted);
-    let kind = if !failed.is_empty() {
-        Kind::Failed
-    } else if any(&Ended::Cancelled) {
-        Kind::Cancelled
-    } else if any(&Ended::Stored) {
-        if outcome.received_bytes > 0 || outcome.item.wanted.content.is_some() {
-            Kind::Transferred
-        } else {
-            Kind::Repaired
-        }
-    } else {
-        Kind::Skipped
-    };
-    Line {
-        kind,
-        bytes: outcome
-            .entry
-            .as_ref()
-            .map(|entry| entry.length)
-            .or(outcome.item.length),
-        why: (!failed.is_empty()).then(|| failed.join("; ")),
-        sources: outcome
-            .entry
-            .as_ref()
-            .map(|entry| entry.sources.clone())
-            .unwrap_or_default(),
-        vouched_by: outcome.item.wanted.vouched_by,
-        key: outcome.item.wanted.asset.key,
-    }
 }

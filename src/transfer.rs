@@ -29,9 +29,10 @@ use crate::limits::Limits;
 use crate::origin::{Origins, Shown};
 use crate::plan::Item;
 use crate::publish;
+use crate::record::FailureClass;
 use crate::retry::Policy;
 use crate::spool::SpoolFolder;
-use crate::store::{Expected, Store, StoreError};
+use crate::store::{Expected, Store, StoreError, StoreErrorKind};
 use crate::verify::{Mismatch, Verified};
 
 /// Everything that a run works with.
@@ -47,6 +48,8 @@ pub struct Mirror {
     pub observer: Arc<dyn Observer>,
     /// Assets on their way at a time.
     pub in_flight: usize,
+    /// Once it fires no asset is begun; those under way go on to their end.
+    pub draining: CancellationToken,
 }
 
 /// Why an asset is not at a target.
@@ -92,10 +95,49 @@ pub enum Ended {
     Held,
     /// It was put, or mended inside the store.
     Stored,
-    /// In one line, for the reader.
-    Failed(String),
+    Failed {
+        class: FailureClass,
+        /// In one line, for the reader.
+        why: String,
+    },
     /// The run was stopped before it was done.
     Cancelled,
+}
+
+impl Ended {
+    fn of(error: &TransferError) -> Self {
+        Self::Failed {
+            class: error.class(),
+            why: told(error),
+        }
+    }
+
+    fn of_store(error: &StoreError) -> Self {
+        Self::Failed {
+            class: class_at_store(error),
+            why: told(error),
+        }
+    }
+}
+
+impl TransferError {
+    /// What it is counted as.
+    pub fn class(&self) -> FailureClass {
+        match self {
+            Self::Fetch(_) => FailureClass::Origin,
+            Self::Corrupt { .. } => FailureClass::Corrupt,
+            Self::Spool { .. } => FailureClass::Spool,
+            Self::Store(error) => class_at_store(error),
+            Self::Unvouched => FailureClass::Unvouched,
+        }
+    }
+}
+
+fn class_at_store(error: &StoreError) -> FailureClass {
+    match error.kind {
+        StoreErrorKind::Spool => FailureClass::Spool,
+        _ => FailureClass::Store,
+    }
 }
 
 impl Outcome {
@@ -119,7 +161,8 @@ impl Outcome {
 }
 
 /// Carries out items, so many at a time. Every task started here has ended before this returns; once `stop` fires, no new one
-/// begins and those under way are dropped: nothing half-done can be seen, and the spool keeps what has arrived.
+/// begins and those under way are dropped: nothing half-done can be seen, and the spool keeps what has arrived. Once the mirror is
+/// draining, no new one begins.
 pub async fn carry_out(
     items: Vec<Item>,
     mirror: &Arc<Mirror>,
@@ -129,7 +172,7 @@ pub async fn carry_out(
     let mut in_flight = JoinSet::new();
     let mut outcomes = Vec::new();
     loop {
-        while in_flight.len() < mirror.in_flight && !stop.is_cancelled() {
+        while in_flight.len() < mirror.in_flight && !mirror.is_closing(stop) {
             let Some(item) = waiting.next() else { break };
             let (mirror, stop) = (Arc::clone(mirror), stop.clone());
             in_flight.spawn(async move { mirror.transfer(item, &stop).await });
@@ -153,6 +196,10 @@ fn in_order(mut items: Vec<Item>, targets: &[Arc<dyn Store>]) -> Vec<Item> {
 }
 
 impl Mirror {
+    fn is_closing(&self, stop: &CancellationToken) -> bool {
+        stop.is_cancelled() || self.draining.is_cancelled()
+    }
+
     async fn transfer(&self, item: Item, stop: &CancellationToken) -> Outcome {
         if item.is_done() {
             let entry = item
@@ -170,11 +217,11 @@ impl Mirror {
         let carried = stop.run_until_cancelled(self.carry(&item, &tally)).await;
         let (places, entry) = match carried {
             Some(Ok((places, entry))) => (places, Some(entry)),
-            Some(Err(error)) => (vec![Ended::Failed(told(&error)); self.targets.len()], None),
+            Some(Err(error)) => (vec![Ended::of(&error); self.targets.len()], None),
             None => (vec![Ended::Cancelled; self.targets.len()], None),
         };
         let failed = places.iter().filter_map(|ended| match ended {
-            Ended::Failed(why) => Some(why),
+            Ended::Failed { why, .. } => Some(why),
             _ => None,
         });
         // What fails for every target is told once.
@@ -254,7 +301,7 @@ impl Mirror {
                     let is_there = obtained.put_at.contains(&at);
                     self.put(at, item, &obtained.content, is_there).await
                 }
-                (Need::Failed(error), _) => Ended::Failed(told(error)),
+                (Need::Failed(error), _) => Ended::of_store(error),
                 (Need::Nothing | Need::Rewrite | Need::Content, _) => Ended::Held,
             };
             places.push(ended);
@@ -292,7 +339,7 @@ impl Mirror {
     async fn put(&self, at: usize, item: &Item, content: &Verified, is_there: bool) -> Ended {
         let (target, asset) = (self.targets[at].as_ref(), &item.wanted.asset);
         if !is_there && let Err(error) = self.put_object(at, item, content).await {
-            return Ended::Failed(told(&error));
+            return Ended::of_store(&error);
         }
         let ended = self
             .put_sidecars(at, item, content.digests(), &asset.sidecars)
@@ -342,7 +389,7 @@ impl Mirror {
         .await
         {
             Ok(()) => Ended::Stored,
-            Err(error) => Ended::Failed(told(&error)),
+            Err(error) => Ended::of_store(&error),
         }
     }
 
@@ -365,7 +412,7 @@ pub async fn read_object(
     };
     if content.length > limit_bytes {
         return Err(StoreError::new(
-            crate::store::StoreErrorKind::Permanent,
+            StoreErrorKind::Permanent,
             format!(
                 "{}/{key} has {} bytes; at most {limit_bytes} are read",
                 store.place(),

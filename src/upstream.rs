@@ -1,4 +1,11 @@
 //! Turns the names that move (`stable`, `stable-1.34`, `latest`) into versions, by asking the upstreams what they are today.
+//!
+//! Once, for a command; or again and again for the service, which asks only whether anything has changed ([`Upstreams`]).
+
+mod allowance;
+mod conditional;
+mod list;
+mod watching;
 
 use semver::Version;
 use serde::Deserialize;
@@ -8,6 +15,9 @@ use crate::catalogue::version::{self, BadVersion};
 use crate::events::told;
 use crate::origin::Shown;
 use crate::vouch::Hearing;
+
+pub use self::conditional::Wire;
+pub use self::watching::{Look, Upstreams};
 
 /// Where Kubernetes says which release is which (kubernetes.io/releases/download).
 const KUBERNETES_CHANNELS: &str = "https://dl.k8s.io/release/";
@@ -50,11 +60,14 @@ pub async fn kubernetes(name: &str, hearing: &Hearing<'_>) -> Result<Version, Up
         name: name.to_owned(),
         why,
     };
-    let url = format!("{KUBERNETES_CHANNELS}{name}.txt");
-    let url = Url::parse(&url).map_err(|error| unknown(told(&error)))?;
+    let url = channel_url(name).map_err(|error| unknown(told(&error)))?;
     let answer = read(&url, hearing).await.map_err(unknown)?;
     version::kubernetes(answer.trim())
         .map_err(|error| unknown(format!("{} says: {error}", Shown(&url))))
+}
+
+fn channel_url(name: &str) -> Result<Url, url::ParseError> {
+    Url::parse(&format!("{KUBERNETES_CHANNELS}{name}.txt"))
 }
 
 /// A kops version, or the newest release: `latest`, `stable`.

@@ -258,6 +258,21 @@ pub fn from_listing(text: &str, layout: Layout) -> Result<Vec<Asset>, ListingErr
     Listing::parse(text)?.assets(layout)
 }
 
+/// A file whose digest somebody gives beside its URL; `number` is its place in what was given, for errors.
+pub fn vouched_file(
+    url: &Url,
+    digest: Digest,
+    number: usize,
+    layout: Layout,
+) -> Result<Asset, ListingError> {
+    let file = ListedFile {
+        canonical: url.to_string(),
+        download: String::new(),
+        sha: digest.hex(),
+    };
+    file.asset(number, layout)
+}
+
 impl ListedFile {
     fn asset(&self, number: usize, layout: Layout) -> Result<Asset, ListingError> {
         let canonical = Url::parse(&self.canonical).map_err(|source| ListingError::Url {

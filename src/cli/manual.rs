@@ -145,3 +145,32 @@ Examples:
 pub(super) const COMPLETIONS: &str = "\
 Example:
   kops-mirror completions bash > /etc/bash_completion.d/kops-mirror";
+
+pub(super) const DAEMON: &str = "\
+What it follows stands in the settings, as sets: [sets.NAME]. Without one,
+it follows what --kubernetes and --kops would say in them. It listens on
+loopback; the page is at http://127.0.0.1:8430/.
+
+SIGTERM lets files under way end for a while (service.drain), a second one
+does not. SIGHUP reads the settings again; bad ones are told and refused.
+What it knows is in the targets: its history can be lost.
+
+Examples:
+  Follow what the file says:
+    kops-mirror daemon --config /etc/kops-mirror/mirror.toml
+
+  See how it is doing:
+    kops-mirror status";
+
+pub(super) const PRUNE: &str = "\
+Without --delete nothing is changed. With it, what is not kept is marked
+first, and deleted by the first run after the time of grace: until then a
+rule that keeps it again is enough. Nothing goes that a kept release
+shares, that no index names, or that somebody else has written.
+
+Examples:
+  What would go if the newest four minor versions were kept?
+    kops-mirror prune --to s3://my-mirror/k8s --keep 'latest 4 minors'
+
+  By the rules of a set:
+    kops-mirror prune --set production --delete";

@@ -14,6 +14,7 @@ use crate::store::Store;
 use crate::store::folder::FolderStore;
 use crate::store::s3::{Congestion, S3Options, S3Store, Way};
 use crate::transfer::Mirror;
+use tokio_util::sync::CancellationToken;
 
 /// How often it is looked whether another run has ended.
 const LOOK_AGAIN: Duration = Duration::from_millis(300);
@@ -147,6 +148,7 @@ pub(super) async fn mirror(
     config: &Config,
     targets: Vec<Arc<dyn Store>>,
     observer: Arc<dyn Observer>,
+    draining: CancellationToken,
 ) -> anyhow::Result<Arc<Mirror>> {
     let spools = spools(config, observer.as_ref()).await?;
     Ok(Arc::new(Mirror {
@@ -157,6 +159,7 @@ pub(super) async fn mirror(
         policy: config.retry.policy(),
         observer,
         in_flight: config.fetch.files.get(),
+        draining,
     }))
 }
 

@@ -93,7 +93,7 @@ pub(super) fn catalogue(config: &Config) -> anyhow::Result<Catalogue> {
 }
 
 /// One release for each Kubernetes version, under the same kops.
-fn of_versions(
+pub(super) fn of_versions(
     config: &Config,
     kops: &Version,
     mut kubernetes: Vec<Version>,

@@ -20,9 +20,9 @@ enum Form {
     List,
 }
 
-/// Every setting that an environment variable can give: all but those of `origins`, which need more structure than a
-/// variable has.
-const SETTINGS: [(&str, Form); 42] = [
+/// Every setting that an environment variable can give: all but those of `origins`, `sets` and `hooks`, which need more structure
+/// than a variable has.
+const SETTINGS: [(&str, Form); 50] = [
     ("to", Form::List),
     ("kubernetes", Form::List),
     ("kops", Form::Text),
@@ -65,6 +65,14 @@ const SETTINGS: [(&str, Form); 42] = [
     ("s3.acl", Form::Text),
     ("s3.create_bucket", Form::Switch),
     ("s3.congestion", Form::Text),
+    ("shard", Form::Text),
+    ("shards", Form::Number),
+    ("service.listen", Form::Text),
+    ("service.state", Form::Text),
+    ("service.token_file", Form::Text),
+    ("service.drain", Form::Text),
+    ("service.lease", Form::Text),
+    ("service.runs_kept", Form::Number),
 ];
 
 /// The process's environment, read once. Prints its names alone: values may be secrets.
@@ -297,14 +305,14 @@ mod tests {
         for name in names_in("") {
             match name.as_str() {
                 "spool" => names.extend(["spool.dir".to_owned(), "spool.limit".to_owned()]),
-                "fetch" | "retry" | "s3" => {
+                "fetch" | "retry" | "s3" | "service" => {
                     names.extend(
                         names_in(&name)
                             .iter()
                             .map(|inner| format!("{name}.{inner}")),
                     );
                 }
-                "origins" => {}
+                "origins" | "sets" | "hooks" => {}
                 _ => names.push(name),
             }
         }
@@ -338,9 +346,11 @@ mod tests {
         for setting in every_setting() {
             assert!(named.contains(&setting), "{setting} is missing");
         }
-        for setting in names_in("origins.\"dl.k8s.io\"") {
-            let name = format!("origins.\"dl.k8s.io\".{setting}");
-            assert!(named.contains(&name), "{name} is missing");
+        for table in ["origins.\"dl.k8s.io\"", "sets.production", "hooks.oncall"] {
+            for setting in names_in(table) {
+                let name = format!("{table}.{setting}");
+                assert!(named.contains(&name), "{name} is missing");
+            }
         }
     }
 

@@ -159,7 +159,8 @@ pub(super) fn duration<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Dur
     parse_duration(&text).map_err(serde::de::Error::custom)
 }
 
-fn parse_duration(text: &str) -> Result<Duration, NotAQuantity> {
+/// Reads `30s`, `1m 30s`, `500ms`: a time that is not nought.
+pub fn parse_duration(text: &str) -> Result<Duration, NotAQuantity> {
     text.parse::<jiff::SignedDuration>()
         .ok()
         .and_then(|signed| Duration::try_from(signed).ok())

@@ -348,6 +348,7 @@ impl Stage {
             policy: POLICY,
             observer,
             in_flight: FILES_IN_FLIGHT,
+            draining: CancellationToken::new(),
         }))
     }
 

@@ -106,6 +106,21 @@ impl Answer {
         Ok(Some(self.buffer.split().freeze()))
     }
 
+    /// The whole body, which may not be longer than this.
+    pub(super) async fn whole(mut self, limit_bytes: u64) -> Result<Bytes, OriginError> {
+        let mut content = Vec::new();
+        while let Some(piece) = self.piece().await? {
+            content.extend_from_slice(&piece);
+            if content.len() as u64 > limit_bytes {
+                return Err(OriginError::TooLarge {
+                    url: self.shown,
+                    limit_bytes,
+                });
+            }
+        }
+        Ok(content.into())
+    }
+
     pub fn shown(&self) -> &str {
         &self.shown
     }

@@ -5,11 +5,26 @@ use std::time::Duration;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD as BASE64;
-use reqwest::header::{self, HeaderMap};
+use reqwest::header::{self, HeaderMap, HeaderValue};
 use url::Url;
 
 use crate::digest::{Algorithm, Digest};
 use crate::store::ETag;
+
+/// What asks for a part, up to its end where that is `u64::MAX`; nothing asks for the whole.
+pub(super) fn asking_for(part: Option<&Range<u64>>) -> HeaderMap {
+    let range = part.map(|part| match part.end {
+        u64::MAX => format!("bytes={}-", part.start),
+        end => format!("bytes={}-{}", part.start, end - 1),
+    });
+    let value = range.map(|range| {
+        HeaderValue::from_str(&range).expect("digits and dashes are a header's value")
+    });
+    value
+        .map(|value| (header::RANGE, value))
+        .into_iter()
+        .collect()
+}
 
 /// `bytes 0-99/1000` → (Some(0..100), Some(1000)); `bytes */1000` → (None, Some(1000)). RFC 9110, 14.4.
 pub(super) fn content_range(headers: &HeaderMap) -> Option<(Option<Range<u64>>, Option<u64>)> {

@@ -24,8 +24,8 @@ use self::draft::Draft;
 use self::errors::is_absent;
 use self::etags::Etags;
 use super::{
-    Attributes, Condition, Content, ETag, Listing, Object, SINGLE_PART_MAX_BYTES, Stat, Store,
-    StoreError, StoreErrorKind,
+    Attributes, Condition, Content, ETag, Listing, Object, SERVICE_FOLDER, SINGLE_PART_MAX_BYTES,
+    Stat, Store, StoreError, StoreErrorKind,
 };
 use crate::asset::Key;
 use crate::digest::Digest;
@@ -35,6 +35,9 @@ use crate::verify::Publishable;
 const STEP_BYTES: usize = 4 << 20;
 
 const READ_BYTES: usize = 256 * 1024;
+
+/// In the service's folder: held from looking at a condition to moving the file.
+const SERVICE_LOCK: &str = ".lock";
 
 /// A folder that holds a mirror.
 #[derive(Debug, Clone)]
@@ -164,7 +167,7 @@ impl Folder {
             let kind = entry
                 .file_type()
                 .map_err(|e| self.failed("look at", &path, e))?;
-            if kind.is_dir() && !name.starts_with('.') {
+            if kind.is_dir() && (!name.starts_with('.') || path == self.path_of_service()) {
                 self.remove_abandoned(&path)?;
             } else if kind.is_file() && name.starts_with(draft::PREFIX) && name != etags::FILE_NAME
             {
@@ -181,7 +184,9 @@ impl Folder {
 
     fn begin(&self, key: &Key) -> Result<Draft, StoreError> {
         let path = self.path(key);
-        if key.as_str().split('/').any(|name| name.starts_with('.')) {
+        let told = key.as_str();
+        let told = told.strip_prefix(SERVICE_FOLDER).unwrap_or(told);
+        if told.split('/').any(|name| name.starts_with('.')) {
             return Err(StoreError::new(
                 StoreErrorKind::Permanent,
                 format!(
@@ -220,6 +225,7 @@ impl Folder {
             ));
         }
         let _one_at_a_time = self.commits.lock().unwrap_or_else(PoisonError::into_inner);
+        let _also_across_processes = self.lock_service(key);
         let file = match condition {
             Condition::Absent => draft.place(&path),
             Condition::Any => draft.replace(&path),
@@ -236,6 +242,20 @@ impl Folder {
             Err(error) => return Err(self.failed("put", &path, error)),
         }
         Ok(ETag::from(md5))
+    }
+
+    fn path_of_service(&self) -> PathBuf {
+        self.root.join(SERVICE_FOLDER.trim_end_matches('/'))
+    }
+
+    /// Waits until no other process commits in the service's folder, where conditions must hold between processes too. None for
+    /// the mirror's own keys, whose content is the same whoever writes it, and where files can't be locked.
+    fn lock_service(&self, key: &Key) -> Option<File> {
+        key.as_str().strip_prefix(SERVICE_FOLDER)?;
+        let path = self.path_of_service().join(SERVICE_LOCK);
+        let lock = File::options().create(true).append(true).open(path).ok()?;
+        lock.lock().ok()?;
+        Some(lock)
     }
 
     fn check_unchanged(&self, action: &str, key: &Key, etag: &ETag) -> Result<(), StoreError> {

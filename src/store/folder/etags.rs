@@ -13,6 +13,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use crate::asset::Key;
 use crate::digest::{Algorithm, Digest};
+use crate::store::SERVICE_FOLDER;
 
 /// In the mirror's root. Hidden, so no listing shows it.
 pub(super) const FILE_NAME: &str = ".kops-mirror-etags";
@@ -72,8 +73,12 @@ impl Etags {
         })
     }
 
-    /// Notes the MD5 of a file; `file` was looked at before it was hashed.
+    /// Notes the MD5 of a file; `file` was looked at before it was hashed. What the service keeps for itself is short, changes
+    /// all the time and is in no listing: it is hashed whenever it is looked at.
     pub(super) fn note(&self, key: &Key, file: &Metadata, md5: Digest) {
+        if key.as_str().starts_with(SERVICE_FOLDER) {
+            return;
+        }
         let mark = Mark::of(file);
         self.with(|state| {
             state.known.insert(key.to_string(), (mark, md5));

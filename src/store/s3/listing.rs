@@ -4,7 +4,7 @@ use aws_sdk_s3::types::{EncodingType, Object as Listed};
 use url::form_urlencoded;
 
 use super::S3Store;
-use crate::store::{ETag, Listing, Object, StoreError, staging};
+use crate::store::{ETag, Listing, Object, SERVICE_FOLDER, StoreError, staging};
 
 /// The most that S3 gives at once, and by default; some servers have larger pages by default.
 const PAGE_KEYS: i32 = 1000;
@@ -42,7 +42,7 @@ impl S3Store {
             key.to_owned()
         };
         let below = key.strip_prefix(&self.prefix).unwrap_or(&key);
-        if below.starts_with(staging::FOLDER) {
+        if below.starts_with(staging::FOLDER) || below.starts_with(SERVICE_FOLDER) {
             return;
         }
         match below.parse() {

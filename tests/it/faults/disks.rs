@@ -144,6 +144,7 @@ async fn a_small_spool_makes_assets_wait_for_each_other_and_nothing_else() {
         policy: made.policy,
         observer: made.observer,
         in_flight: 8,
+        draining: CancellationToken::new(),
     });
     trial.store.prepare(true).await.unwrap();
     let mut assets = trial.others.clone();

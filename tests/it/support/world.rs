@@ -133,6 +133,7 @@ impl World {
             policy: self.policy,
             observer: Arc::clone(&self.heard) as Arc<dyn Observer>,
             in_flight: self.in_flight,
+            draining: CancellationToken::new(),
         })
     }
 

@@ -1,0 +1,140 @@
+//! What the runs of all sets share: what upstream said, the history, the name of this process.
+
+use std::collections::BTreeSet;
+use std::path::PathBuf;
+
+use jiff::Timestamp;
+use semver::Version;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use tokio::sync::Mutex;
+
+use crate::config::SetSettings;
+use crate::events::told;
+use crate::follow::{self, Known, Needs, Product};
+use crate::history::History;
+use crate::index::Release;
+use crate::lease::Owner;
+use crate::upstream::{Upstreams, Wire};
+
+/// The names that the history has for what upstream said, and for what it has taken back.
+const UPSTREAMS: &str = "upstreams";
+const WITHDRAWN: &str = "withdrawn";
+
+type Versions = BTreeSet<(Product, Version)>;
+
+/// Shared by all runs of a process.
+#[derive(Debug)]
+pub(super) struct Process {
+    /// None in a command that only asks.
+    history: Option<History>,
+    pub(super) owner: Owner,
+    /// The folder of what can be lost.
+    pub(super) state: PathBuf,
+    upstreams: Mutex<(Upstreams, Versions)>,
+}
+
+/// What upstream has, seen from the needs of a set.
+#[derive(Debug)]
+pub(super) struct Upstream {
+    pub(super) known: Known,
+    pub(super) notes: Vec<String>,
+    /// What it has taken back since it was asked last.
+    pub(super) gone: Versions,
+    /// What it has taken back at any time and not brought again.
+    pub(super) withdrawn: Versions,
+}
+
+impl Upstream {
+    /// Whether it has taken back one of the versions of a release.
+    pub(super) fn withdrew(&self, release: &Release) -> bool {
+        let of = |product, version: &Option<String>| {
+            let version = version.as_deref().and_then(|version| version.parse().ok());
+            version.is_some_and(|version| self.withdrawn.contains(&(product, version)))
+        };
+        of(Product::Kubernetes, &release.kubernetes) || of(Product::Kops, &release.kops)
+    }
+}
+
+impl Process {
+    pub(super) async fn new(history: History, state: PathBuf) -> Self {
+        let upstreams = kept(&history, UPSTREAMS).await;
+        let withdrawn = kept(&history, WITHDRAWN).await;
+        Self {
+            history: Some(history),
+            owner: Owner::this_process(),
+            state,
+            upstreams: Mutex::new((upstreams, withdrawn)),
+        }
+    }
+
+    /// One that knows nothing from before and keeps nothing.
+    pub(super) fn alone(state: PathBuf) -> Self {
+        Self {
+            history: None,
+            owner: Owner::this_process(),
+            state,
+            upstreams: Mutex::default(),
+        }
+    }
+
+    /// Asks upstream for what has changed. What does not answer stays as it was.
+    pub(super) async fn look(&self, set: &SetSettings, wire: &Wire<'_>) -> Upstream {
+        let needs = Needs::of(&set.kubernetes, &set.kops);
+        let mut both = self.upstreams.lock().await;
+        let (upstreams, withdrawn) = &mut *both;
+        let before = upstreams.known(&needs);
+        let look = upstreams.look(&needs, wire, Timestamp::now()).await;
+        let of = |product| {
+            let versions = follow::withdrawn(product, &before, &look.known);
+            versions.into_iter().map(move |version| (product, version))
+        };
+        let gone: Versions = of(Product::Kubernetes).chain(of(Product::Kops)).collect();
+        withdrawn.extend(gone.iter().cloned());
+        withdrawn.retain(|(product, version)| !is_known(&look.known, *product, version));
+        self.keep(UPSTREAMS, &*upstreams).await;
+        self.keep(WITHDRAWN, &*withdrawn).await;
+        Upstream {
+            gone,
+            withdrawn: withdrawn.clone(),
+            known: look.known,
+            notes: look.notes,
+        }
+    }
+
+    /// Keeps a state over restarts. What can't be written is told, and found out anew then.
+    pub(super) async fn keep(&self, name: &str, state: &impl Serialize) {
+        let Some(history) = &self.history else { return };
+        let text = serde_json::to_string(state).expect("it has only strings for keys");
+        if let Err(error) = history.set(name, &text).await {
+            tracing::warn!("{name} can't be kept: {}", told(&error));
+        }
+    }
+
+    /// What was kept; what can't be read is as if it had never been.
+    pub(super) async fn kept<T: DeserializeOwned + Default>(&self, name: &str) -> T {
+        match &self.history {
+            Some(history) => kept(history, name).await,
+            None => T::default(),
+        }
+    }
+}
+
+async fn kept<T: DeserializeOwned + Default>(history: &History, name: &str) -> T {
+    match history.get(name).await {
+        Ok(text) => text
+            .and_then(|text| serde_json::from_str(&text).ok())
+            .unwrap_or_default(),
+        Err(error) => {
+            tracing::warn!("{name} of before is not known: {}", told(&error));
+            T::default()
+        }
+    }
+}
+
+fn is_known(known: &Known, product: Product, version: &Version) -> bool {
+    match product {
+        Product::Kubernetes => known.kubernetes.contains(version),
+        Product::Kops => known.kops.contains(version),
+    }
+}

@@ -1,0 +1,99 @@
+//! A set's prune: what all sets that share its targets keep stays.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use anyhow::bail;
+use jiff::Timestamp;
+
+use super::following::Following;
+use super::leases::{All, Leases};
+use super::runner::SetRunner;
+use crate::asset::Key;
+use crate::events::Observer;
+use crate::prune::{self, Mode};
+use crate::record::End;
+use crate::retention::Keeping;
+use crate::service::{Closing, Ran};
+use crate::store::Store;
+
+impl SetRunner {
+    pub(super) async fn prune(
+        &self,
+        observer: Arc<dyn Observer>,
+        _closing: &Closing,
+    ) -> anyhow::Result<Ran> {
+        let targets = self.targets(false).await?;
+        let keeping = self.keeping(observer.as_ref()).await?;
+        let (owner, ttl) = (&self.process.owner, self.config.service.lease);
+        let leases = match Leases::take(&targets, None, owner, ttl).await? {
+            All::Ours(leases) => leases,
+            All::Theirs { why } => return Ok(Ran::nothing(End::HeldByOther, Some(why))),
+        };
+        let notes = self.prune_all(&targets, &keeping).await;
+        leases.give_back().await;
+        Ok(Ran {
+            notes: notes?,
+            ..Ran::nothing(End::Done, None)
+        })
+    }
+
+    async fn prune_all(
+        &self,
+        targets: &[Arc<dyn Store>],
+        keeping: &Keeping,
+    ) -> anyhow::Result<Vec<String>> {
+        let mode = Mode {
+            dry_run: false,
+            grace: self.set.grace,
+        };
+        let mut notes = Vec::new();
+        for target in targets {
+            let pruned = prune::prune(target.as_ref(), keeping, Timestamp::now(), mode).await?;
+            tracing::info!(set = self.name, "pruned:\n{pruned}");
+            notes.extend(pruned.notes);
+        }
+        Ok(notes)
+    }
+
+    /// What this set keeps, and what others do that share one of its targets.
+    pub(super) async fn keeping(&self, observer: &dyn Observer) -> anyhow::Result<Keeping> {
+        let mut keeping: Option<Keeping> = None;
+        for (name, set) in self.all.iter() {
+            let config = self.config.of_set(set);
+            if !config
+                .to
+                .iter()
+                .any(|target| self.config.to.contains(target))
+            {
+                continue;
+            }
+            let following = self.following_of(name, set, &config, observer).await?;
+            if !following.unmet.is_empty() {
+                bail!(
+                    "what the set '{name}' follows is not known, so nothing is deleted: {}",
+                    following.unmet.join("; ")
+                );
+            }
+            let keeps = Keeping {
+                rules: set.keep.clone(),
+                followed: followed(following),
+            };
+            keeping = Some(match keeping {
+                Some(others) => others.unite(keeps),
+                None => keeps,
+            });
+        }
+        Ok(keeping.unwrap_or_default())
+    }
+}
+
+fn followed(following: Following) -> BTreeMap<String, BTreeSet<Key>> {
+    let releases = following.wanted.into_iter();
+    releases
+        .map(|wanted| {
+            let keys = wanted.assets.into_iter().map(|asset| asset.key);
+            (wanted.release.name, keys.collect())
+        })
+        .collect()
+}

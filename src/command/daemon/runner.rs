@@ -1,0 +1,272 @@
+//! The runs of one set, with the engine.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use tokio_util::sync::CancellationToken;
+
+use super::following::{Following, following};
+use super::leases::{All, Leases};
+use super::process::Process;
+use super::standing::{Told, standing};
+use crate::board::{ReleaseState, ReleaseStatus};
+use crate::command::{parts, places};
+use crate::config::{Config, Named, SetSettings, Target};
+use crate::events::{Observer, Silent, told};
+use crate::notify::{Change, Occasion};
+use crate::record::{End, Purpose};
+use crate::report::{Exit, Report};
+use crate::service::{Closing, Ran, Runner};
+use crate::store::Store;
+use crate::sync::{self, Changed, Prepared, SyncError};
+use crate::transfer::Mirror;
+use crate::upstream::Wire;
+
+/// What one set's runs are made of.
+#[derive(Debug)]
+pub(super) struct SetRunner {
+    pub(super) name: String,
+    /// With the set's own on them.
+    pub(super) config: Config,
+    pub(super) set: SetSettings,
+    /// All sets: several may share a target.
+    pub(super) all: Arc<Named<SetSettings>>,
+    pub(super) process: Arc<Process>,
+}
+
+#[async_trait]
+impl Runner for SetRunner {
+    async fn run(&self, purpose: Purpose, observer: Arc<dyn Observer>, closing: &Closing) -> Ran {
+        let run = async {
+            match purpose {
+                Purpose::Sync => self.sync(observer, closing).await,
+                Purpose::Scrub => self.scrub(observer, closing).await,
+                Purpose::Prune => self.prune(observer, closing).await,
+            }
+        };
+        // Until files are under way, there is nothing that could be finished.
+        let ended = closing.stop.run_until_cancelled(run).await;
+        match ended {
+            None => Ran::nothing(End::Interrupted, None),
+            Some(Ok(ran)) => ran,
+            Some(Err(error)) => Ran::nothing(End::Failed, Some(told(error.as_ref()))),
+        }
+    }
+
+    async fn plan(&self, closing: &Closing) -> Result<serde_json::Value, String> {
+        let planned = self.planned(closing).await;
+        planned.map_err(|error| told(error.as_ref()))
+    }
+}
+
+impl SetRunner {
+    async fn sync(&self, observer: Arc<dyn Observer>, closing: &Closing) -> anyhow::Result<Ran> {
+        let following = self.following(observer.as_ref()).await?;
+        if following.wanted.is_empty() {
+            return Ok(Ran {
+                notes: following.notes,
+                ..Ran::nothing(End::Failed, Some(following.unmet.join("; ")))
+            });
+        }
+        let targets = self.targets(true).await?;
+        let (owner, ttl) = (&self.process.owner, self.config.service.lease);
+        let mut leases = match Leases::take(&targets, self.config.shard, owner, ttl).await? {
+            All::Ours(leases) => leases,
+            All::Theirs { why } => return Ok(Ran::nothing(End::HeldByOther, Some(why))),
+        };
+        let stop = closing.stop.child_token();
+        let working = self.sync_under_lease(following, &targets, observer, closing, &stop);
+        let mut notes = std::mem::take(&mut leases.notes);
+        let (ran, lost) = {
+            tokio::pin!(working);
+            tokio::select! {
+                ran = &mut working => (ran, None),
+                lost = leases.keep(&closing.stop) => {
+                    stop.cancel();
+                    (working.await, lost.err())
+                }
+            }
+        };
+        leases.give_back().await;
+        let mut ran = ran?;
+        ran.notes.append(&mut notes);
+        if let Some(lost) = lost {
+            ran.end = End::Interrupted;
+            ran.why = Some(told(&lost));
+        }
+        Ok(ran)
+    }
+
+    async fn sync_under_lease(
+        &self,
+        following: Following,
+        targets: &[Arc<dyn Store>],
+        observer: Arc<dyn Observer>,
+        closing: &Closing,
+        stop: &CancellationToken,
+    ) -> anyhow::Result<Ran> {
+        let draining = closing.draining.clone();
+        let mirror = parts::mirror(&self.config, targets.to_vec(), observer, draining).await?;
+        let wanted = following.wanted.clone();
+        let mut prepared = match sync::prepare(&mirror, wanted, stop).await {
+            Err(SyncError::Interrupted) => return Ok(Ran::nothing(End::Interrupted, None)),
+            prepared => prepared?,
+        };
+        let changed = prepared.hold_changed();
+        let marked_before = prepared.marked_before();
+        prepared.measure(&mirror, stop).await;
+        let report = self.carry_out(&mirror, prepared, stop).await;
+        drop(mirror);
+        let told = Told {
+            failed: Told::failed_in(&report),
+            changed: changed
+                .iter()
+                .flat_map(|one| one.releases.clone())
+                .collect(),
+            withdrawn: following.withdrawn.clone(),
+        };
+        // How it stands is for people; a run that did its work does not fail for it.
+        let releases = match standing(targets, &following.wanted, &told).await {
+            Ok(releases) => Some(releases),
+            Err(error) => {
+                tracing::warn!(
+                    "how the releases stand is not known: {}",
+                    crate::events::told(&error)
+                );
+                None
+            }
+        };
+        let mut occasions = self.changes(&changed, &following);
+        occasions.extend(self.mirrored(releases.as_deref(), &marked_before));
+        let is_all = following.unmet.is_empty();
+        Ok(Ran {
+            end: match end(&report) {
+                End::Done if !is_all => End::SomeFailed,
+                end => end,
+            },
+            why: (!is_all).then(|| following.unmet.join("; ")),
+            releases,
+            notes: following.notes,
+            occasions,
+            report: Some(report),
+            scrubbed: 0,
+            damaged: 0,
+        })
+    }
+
+    async fn carry_out(
+        &self,
+        mirror: &Arc<Mirror>,
+        prepared: Prepared,
+        stop: &CancellationToken,
+    ) -> Report {
+        match self.config.shard {
+            Some(shard) => sync::carry_out_share(mirror, prepared, shard, stop).await,
+            None => sync::carry_out(mirror, prepared, stop).await,
+        }
+    }
+
+    /// What the rules say today.
+    async fn following(&self, observer: &dyn Observer) -> anyhow::Result<Following> {
+        self.following_of(&self.name, &self.set, &self.config, observer)
+            .await
+    }
+
+    pub(super) async fn following_of(
+        &self,
+        name: &str,
+        set: &SetSettings,
+        config: &Config,
+        observer: &dyn Observer,
+    ) -> anyhow::Result<Following> {
+        let (origins, limits) = (parts::origins(config)?, parts::limits(config));
+        let wire = Wire {
+            origins: &origins,
+            limits: &limits,
+            policy: config.retry.policy(),
+        };
+        let upstream = self.process.look(set, &wire).await;
+        following(name, set, config, &upstream, observer)
+    }
+
+    /// The targets, fit to hold a mirror.
+    pub(super) async fn targets(&self, is_to_write: bool) -> anyhow::Result<Vec<Arc<dyn Store>>> {
+        let targets = parts::targets(&self.config).await?;
+        for (to, target) in self.config.to.iter().zip(&targets) {
+            let makes = self.config.s3.create_bucket || matches!(to, Target::Folder(_));
+            target.prepare(is_to_write && makes).await?;
+        }
+        Ok(targets)
+    }
+
+    /// What people are told of upstream.
+    fn changes(&self, changed: &[Changed], following: &Following) -> Vec<Occasion> {
+        let upstream = |release: &str, change, what| Occasion::Upstream {
+            set: self.name.clone(),
+            release: release.to_owned(),
+            change,
+            what,
+        };
+        let changed = changed.iter().flat_map(|one| {
+            let what = format!("{}: {}", one.key, one.why);
+            let releases = one.releases.iter();
+            releases.map(move |release| upstream(release, Change::Changed, Some(what.clone())))
+        });
+        let gone = following.gone.iter().map(|(product, version)| {
+            upstream(&format!("{product} {version}"), Change::Withdrawn, None)
+        });
+        changed.chain(gone).collect()
+    }
+
+    /// Releases that are complete at all targets now and were not before.
+    fn mirrored(
+        &self,
+        releases: Option<&[ReleaseStatus]>,
+        before: &BTreeSet<String>,
+    ) -> Vec<Occasion> {
+        let is_complete = |release: &&ReleaseStatus| {
+            let mut targets = release.targets.iter();
+            targets.all(|target| target.state == ReleaseState::Complete)
+        };
+        let new = releases
+            .unwrap_or_default()
+            .iter()
+            .filter(|release| !before.contains(&release.name));
+        new.filter(is_complete)
+            .map(|release| Occasion::Mirrored {
+                set: self.name.clone(),
+                release: release.name.clone(),
+                targets: release
+                    .targets
+                    .iter()
+                    .map(|target| target.place.clone())
+                    .collect(),
+                files: release.targets.first().map_or(0, |target| target.files),
+                bytes: release.targets.first().map_or(0, |target| target.bytes),
+            })
+            .collect()
+    }
+
+    async fn planned(&self, closing: &Closing) -> anyhow::Result<serde_json::Value> {
+        let observer: Arc<dyn Observer> = Arc::new(Silent);
+        let following = self.following(observer.as_ref()).await?;
+        let targets = self.targets(false).await?;
+        // A run may hold the spool; a plan needs none.
+        let mut config = self.config.clone();
+        config.spool.dir = Some(self.process.state.join("plans"));
+        let looking = parts::mirror(&config, targets, observer, closing.draining.clone()).await?;
+        let mut prepared = sync::prepare(&looking, following.wanted, &closing.stop).await?;
+        prepared.hold_changed();
+        Ok(serde_json::to_value(prepared.summary(&places(&looking)))?)
+    }
+}
+
+fn end(report: &Report) -> End {
+    match report.exit() {
+        Exit::Done => End::Done,
+        Exit::SomeFailed => End::SomeFailed,
+        Exit::Unusable => End::Failed,
+        Exit::Interrupted => End::Interrupted,
+    }
+}

@@ -1,0 +1,179 @@
+//! A set's scrub: reads its targets again in portions, so that a pass that is stopped goes on where it was, and mends what is wrong.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::FutureExt;
+use futures::future::BoxFuture;
+use jiff::Timestamp;
+
+use super::leases::{All, Leases};
+use super::runner::SetRunner;
+use crate::asset::Key;
+use crate::audit::Finding;
+use crate::command::parts;
+use crate::config::Rate;
+use crate::events::Observer;
+use crate::notify::Occasion;
+use crate::record::End;
+use crate::report::Report;
+use crate::scrub::{self, Budget, Position};
+use crate::service::{Closing, Ran};
+use crate::store::Store;
+
+/// After each portion it is written down how far the pass has come.
+const PORTION: Duration = Duration::from_secs(30);
+
+/// What a pass over all targets has come to.
+#[derive(Debug, Default)]
+struct Pass {
+    read: u64,
+    /// By target: how far it is, and what is wrong there.
+    positions: Vec<Position>,
+    notes: Vec<String>,
+}
+
+impl SetRunner {
+    /// Boxed, so that the compiler sees that it can be sent between threads.
+    pub(super) fn scrub<'a>(
+        &'a self,
+        observer: Arc<dyn Observer>,
+        closing: &'a Closing,
+    ) -> BoxFuture<'a, anyhow::Result<Ran>> {
+        self.read_and_mend(observer, closing).boxed()
+    }
+
+    async fn read_and_mend(
+        &self,
+        observer: Arc<dyn Observer>,
+        closing: &Closing,
+    ) -> anyhow::Result<Ran> {
+        let targets = self.targets(false).await?;
+        let mut pass = Pass::default();
+        for target in &targets {
+            self.read_again(target, closing, &mut pass).await?;
+        }
+        let damaged: Vec<BTreeMap<Key, Finding>> = pass
+            .positions
+            .iter()
+            .map(|position| position.damaged.clone())
+            .collect();
+        let count: u64 = damaged.iter().map(|of| of.len() as u64).sum();
+        let mut ran = Ran {
+            scrubbed: pass.read,
+            damaged: count,
+            notes: std::mem::take(&mut pass.notes),
+            ..Ran::nothing(End::Done, None)
+        };
+        if count == 0 {
+            return Ok(ran);
+        }
+        match self.mend(&targets, &damaged, observer, closing).await? {
+            Ok(report) => {
+                for position in &mut pass.positions {
+                    position.mended(&report);
+                }
+                ran.report = Some(report);
+            }
+            Err(why) => ran.why = Some(why),
+        }
+        for (target, position) in targets.iter().zip(&pass.positions) {
+            self.process.keep(&position_name(target), position).await;
+        }
+        let is_mended = pass
+            .positions
+            .iter()
+            .all(|position| position.damaged.is_empty());
+        ran.end = if is_mended {
+            End::Done
+        } else {
+            End::SomeFailed
+        };
+        ran.occasions = self.damages(&targets, &damaged, &pass.positions);
+        Ok(ran)
+    }
+
+    /// Reads one target on to the end of a pass, or until the service ends.
+    async fn read_again(
+        &self,
+        target: &Arc<dyn Store>,
+        closing: &Closing,
+        pass: &mut Pass,
+    ) -> anyhow::Result<()> {
+        let name = position_name(target);
+        let mut position: Position = self.process.kept(&name).await;
+        let budget = Budget {
+            rate: self.set.scrub_rate.map(Rate::bytes_per_second),
+            bytes: None,
+            time: Some(PORTION),
+        };
+        loop {
+            let now = Timestamp::now();
+            let scrubbed =
+                scrub::scrub(target.as_ref(), position, &budget, now, &closing.draining).await?;
+            pass.read += scrubbed.objects;
+            position = scrubbed.position;
+            self.process.keep(&name, &position).await;
+            if scrubbed.complete || closing.draining.is_cancelled() {
+                break;
+            }
+            if let Some(why) = scrubbed.held_up {
+                pass.notes.push(why);
+                break;
+            }
+        }
+        pass.positions.push(position);
+        Ok(())
+    }
+
+    /// Brings back what is wrong; else says in one line why that has to wait.
+    async fn mend(
+        &self,
+        targets: &[Arc<dyn Store>],
+        damaged: &[BTreeMap<Key, Finding>],
+        observer: Arc<dyn Observer>,
+        closing: &Closing,
+    ) -> anyhow::Result<Result<Report, String>> {
+        let (owner, ttl) = (&self.process.owner, self.config.service.lease);
+        let leases = match Leases::take(targets, self.config.shard, owner, ttl).await? {
+            All::Ours(leases) => leases,
+            All::Theirs { why } => return Ok(Err(why)),
+        };
+        let draining = closing.draining.clone();
+        let mending = async {
+            let mirror = parts::mirror(&self.config, targets.to_vec(), observer, draining).await?;
+            anyhow::Ok(scrub::repair(&mirror, damaged, &closing.stop).await?)
+        };
+        let report = mending.await;
+        leases.give_back().await;
+        Ok(Ok(report?))
+    }
+
+    fn damages(
+        &self,
+        targets: &[Arc<dyn Store>],
+        damaged: &[BTreeMap<Key, Finding>],
+        now: &[Position],
+    ) -> Vec<Occasion> {
+        let of_targets = targets.iter().zip(damaged).zip(now);
+        of_targets
+            .filter(|((_, damaged), _)| !damaged.is_empty())
+            .map(|((target, damaged), now)| Occasion::Damaged {
+                set: self.name.clone(),
+                place: target.place().to_owned(),
+                damaged: damaged.len() as u64,
+                repaired: damaged.len().saturating_sub(now.damaged.len()) as u64,
+                files: damaged
+                    .iter()
+                    .map(|(key, finding)| format!("{key}: {finding}"))
+                    .collect(),
+            })
+            .collect()
+    }
+}
+
+/// The name that the history has for how far a target was read.
+fn position_name(target: &Arc<dyn Store>) -> String {
+    format!("scrub {}", target.place())
+}

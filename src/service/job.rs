@@ -1,0 +1,181 @@
+//! One job of a set: waits until it is due or ordered, has it run, and waits again.
+
+use std::sync::Arc;
+
+use jiff::Timestamp;
+use tokio_util::sync::CancellationToken;
+
+use super::orders::Order;
+use super::runner::{Closing, Ran};
+use super::watch::Watch;
+use super::{Service, Set, written};
+use crate::board::Progress;
+use crate::events::Observer;
+use crate::record::{End, Purpose};
+use crate::schedule::Schedule;
+
+/// What a job works with.
+#[derive(Debug)]
+pub(super) struct Job {
+    pub(super) service: Arc<Service>,
+    pub(super) set: Arc<Set>,
+    pub(super) purpose: Purpose,
+    pub(super) schedule: Schedule,
+    /// Other settings have come: it ends with the run that is under way.
+    pub(super) retired: CancellationToken,
+    pub(super) closing: Closing,
+}
+
+impl Job {
+    pub(super) async fn work(self) {
+        let last = self.service.memory.last(&self.set.name, self.purpose).await;
+        let mut last = last.map(|run| run.began);
+        // A mirror is looked at as soon as the service is there: nobody knows what happened meanwhile.
+        let mut due = match self.purpose {
+            Purpose::Sync => self.service.clock.now(),
+            Purpose::Scrub | Purpose::Prune => self.next(last),
+        };
+        loop {
+            self.show_due(due);
+            let Some(order) = self.wait(due).await else {
+                return;
+            };
+            last = Some(self.service.clock.now());
+            self.run(&order).await;
+            self.service.orders.forget(&order.id);
+            due = self.next(last);
+        }
+    }
+
+    fn next(&self, last: Option<Timestamp>) -> Timestamp {
+        let salt = written::salt(&self.set.name, self.purpose);
+        self.schedule.next(self.service.clock.now(), last, salt)
+    }
+
+    fn show_due(&self, due: Timestamp) {
+        if self.purpose != Purpose::Sync {
+            return;
+        }
+        self.service.board.update(|status| {
+            if let Some(set) = status.set_mut(&self.set.name) {
+                set.next_run = Some(due);
+            }
+        });
+    }
+
+    /// The next run; None when there is to be none.
+    async fn wait(&self, due: Timestamp) -> Option<Order> {
+        let desk = self.service.orders.desk(&self.set.name, self.purpose);
+        let clock = self.service.clock;
+        loop {
+            if let Some(order) = desk.take() {
+                return Some(order);
+            }
+            tokio::select! {
+                biased;
+                () = self.retired.cancelled() => return None,
+                () = self.closing.stop.cancelled() => return None,
+                () = desk.came.notified() => {}
+                () = clock.until(due) => return Some(self.service.orders.new_order(clock.now())),
+            }
+        }
+    }
+
+    async fn run(&self, order: &Order) {
+        let began = self.service.clock.now();
+        let closing = Closing {
+            draining: self.closing.draining.clone(),
+            stop: self.closing.stop.child_token(),
+        };
+        let cancelling = cancel_on(&order.cancel, &closing.stop);
+        let ran = tokio::select! {
+            ran = self.when_possible(order, began, &closing) => ran,
+            () = cancelling => unreachable!("it only passes a cancellation on"),
+        };
+        self.write_down(order, began, ran).await;
+    }
+
+    /// Runs once the line is free, unless it is stopped before.
+    async fn when_possible(&self, order: &Order, began: Timestamp, closing: &Closing) -> Ran {
+        let name = &self.set.name;
+        self.count_waiting(1);
+        let permit = tokio::select! {
+            permit = self.service.permits(self.purpose).acquire() => permit.ok(),
+            () = closing.stop.cancelled() => None,
+            () = closing.draining.cancelled() => None,
+        };
+        self.count_waiting(-1);
+        let Some(_permit) = permit else {
+            return Ran::nothing(End::Interrupted, None);
+        };
+        tracing::info!(set = name, run = order.id, "{} begins", self.purpose);
+        let progress = Progress {
+            run: order.id.clone(),
+            purpose: self.purpose,
+            began,
+            phase: "looking".to_owned(),
+            files_done: 0,
+            files_total: 0,
+            bytes_done: 0,
+            bytes_total: None,
+            bytes_per_second: 0.0,
+            files: Vec::new(),
+        };
+        let watch = Watch::new(Arc::clone(&self.service.board), name, progress);
+        let observer = Arc::clone(&watch) as Arc<dyn Observer>;
+        let mut ran = tokio::select! {
+            ran = self.set.runner.run(self.purpose, observer, closing) => ran,
+            () = watch.refresh() => unreachable!("it goes on for as long as the run does"),
+        };
+        for note in watch.notes() {
+            if !ran.notes.contains(&note) {
+                ran.notes.push(note);
+            }
+        }
+        ran
+    }
+
+    fn count_waiting(&self, change: i64) {
+        self.service.board.update(|status| {
+            if let Some(set) = status.set_mut(&self.set.name) {
+                set.queued = set.queued.saturating_add_signed(change);
+            }
+        });
+    }
+
+    async fn write_down(&self, order: &Order, began: Timestamp, ran: Ran) {
+        let name = &self.set.name;
+        let run = written::run(
+            &order.id,
+            name,
+            self.purpose,
+            (began, self.service.clock.now()),
+            &ran,
+        );
+        tracing::info!(
+            set = name,
+            run = order.id,
+            "{} ended: {}",
+            self.purpose,
+            run.end
+        );
+        self.service.memory.add(&run).await;
+        for occasion in written::occasions(&run, &ran) {
+            self.service.teller.tell(occasion);
+        }
+        self.service.board.update(|status| {
+            written::count(&mut status.counters, &run, &ran);
+            if let Some(set) = status.set_mut(name) {
+                written::show(set, run, ran);
+            }
+            status.ready = status.sets.iter().all(|set| set.last_run.is_some());
+        });
+    }
+}
+
+/// Passes a cancellation on, and never ends.
+async fn cancel_on(from: &CancellationToken, to: &CancellationToken) {
+    from.cancelled().await;
+    to.cancel();
+    std::future::pending::<()>().await;
+}

@@ -1,0 +1,266 @@
+//! Upstreams on loopback, a service that follows them, and somebody who is told by a webhook.
+
+use std::fmt::Write as _;
+use std::io::{BufRead, BufReader};
+use std::process::{Child, Command, Stdio};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use axum::Router;
+use axum::extract::State;
+use axum::routing::post;
+use kops_mirror::loopback::origin::{Fault, File, Origin, When};
+use kops_mirror::loopback::releases::Releases;
+use rustix::process::{Pid, Signal, kill_process};
+use serde_json::Value;
+use tempfile::TempDir;
+use tokio::net::TcpListener;
+use tokio::task::JoinSet;
+
+use crate::support::program::program;
+
+/// Nothing here takes longer, however busy the machine is.
+const PATIENCE: Duration = Duration::from_secs(90);
+
+/// Everything that a service reads, and the folder where it lives.
+pub(super) struct Upstream {
+    pub(super) origin: Origin,
+    pub(super) dir: TempDir,
+}
+
+impl Upstream {
+    pub(super) async fn new(kubernetes: &str, kops: &str) -> Self {
+        let upstream = Self {
+            origin: Origin::start().unwrap(),
+            dir: TempDir::new().unwrap(),
+        };
+        upstream.release(kubernetes, kops);
+        upstream
+    }
+
+    /// A release comes out, and the channels name it.
+    pub(super) fn release(&self, kubernetes: &str, kops: &str) {
+        let releases = releases(kubernetes, kops);
+        releases.publish_on(&self.origin);
+        let channel = || File::text(format!("v{kubernetes}\n"));
+        let minor = kubernetes.rsplit_once('.').unwrap().0;
+        for name in ["stable".to_owned(), format!("stable-{minor}")] {
+            let path = format!("/dl.k8s.io/release/{name}.txt");
+            self.origin.publish(path, channel());
+        }
+    }
+
+    /// Upstream has another kubelet under the same name, with a checksum to it.
+    pub(super) fn replace_kubelet(&self, kubernetes: &str) {
+        let path = format!("/dl.k8s.io/release/v{kubernetes}/bin/linux/amd64/kubelet");
+        let other = File::generated(99, 30_000);
+        let sha = other.content.digests(&[]).sha256.hex();
+        self.origin
+            .publish(format!("{path}.sha256"), File::text(sha));
+        self.origin.publish(path, other);
+    }
+
+    pub(super) fn break_off(&self, pattern: &str, fault: Fault) {
+        self.origin.order(pattern, When::Always, fault);
+    }
+
+    pub(super) fn recover(&self) {
+        self.origin.recover();
+    }
+
+    /// What the mirror has of a file, by the end of its name.
+    pub(super) fn mirrored(&self, name: &str) -> Vec<u8> {
+        let path = format!("mirror/release/v1.34.8/bin/linux/amd64/{name}");
+        std::fs::read(self.dir.path().join(path)).unwrap()
+    }
+
+    pub(super) fn write_settings(&self, of_set: &str) {
+        let hosts = releases("1.34.8", "1.36.2");
+        let hosts = hosts.hosts();
+        let mut origins = String::new();
+        for host in hosts {
+            let url = self.origin.host_url(host);
+            let _ = write!(origins, "[origins.\"{host}\"]\nsources = [\"{url}\"]\n");
+        }
+        let (of_set, hooks) = of_set.split_once("[hooks").map_or_else(
+            || (of_set, String::new()),
+            |(of_set, hooks)| (of_set, format!("[hooks{hooks}")),
+        );
+        let text = format!(
+            "to = [\"mirror\"]\narch = [\"amd64\"]\n[retry]\nattempts = 1\n[service]\nlisten = \"127.0.0.1:0\"\n\
+             [sets.all]\nkubernetes = [\"stable\"]\nkops = \"1.36.2\"\n{of_set}\n{hooks}\n{origins}"
+        );
+        std::fs::write(self.dir.path().join("mirror.toml"), text).unwrap();
+    }
+
+    fn command(&self) -> Command {
+        let mut command = program(self.dir.path());
+        command.current_dir(self.dir.path());
+        command.args(["daemon", "--config", "mirror.toml"]);
+        command
+    }
+
+    /// What it says when it refuses to begin.
+    pub(super) async fn refused(&self, of_set: &str) -> String {
+        self.write_settings(of_set);
+        let output = crate::support::program::finish(self.command()).await;
+        assert_eq!(output.status.code(), Some(2));
+        String::from_utf8(output.stderr).unwrap()
+    }
+
+    pub(super) async fn start(&self, of_set: &str) -> Service {
+        self.write_settings(of_set);
+        Service::start(self.command()).await
+    }
+}
+
+fn releases(kubernetes: &str, kops: &str) -> Releases {
+    let (kubernetes, kops) = (kubernetes.parse().unwrap(), kops.parse().unwrap());
+    Releases::scaled_down(1024).with_modern(&kubernetes, &kops)
+}
+
+/// A service under way; killed when it is dropped.
+pub(super) struct Service {
+    child: Option<Child>,
+    base: String,
+    client: reqwest::Client,
+    told: tokio::task::JoinHandle<String>,
+}
+
+impl Service {
+    pub(super) async fn start(mut command: Command) -> Self {
+        let mut child = command
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let stderr = child.stderr.take().unwrap();
+        let told = tokio::task::spawn_blocking(move || std::io::read_to_string(stderr).unwrap());
+        let mut stdout = BufReader::new(child.stdout.take().unwrap());
+        let line = tokio::task::spawn_blocking(move || {
+            let mut line = String::new();
+            stdout.read_line(&mut line).unwrap();
+            line
+        });
+        let line = line.await.unwrap();
+        let base = line
+            .trim()
+            .strip_prefix("listening at ")
+            .unwrap_or_else(|| panic!("{line:?}"));
+        Self {
+            base: base.to_owned(),
+            child: Some(child),
+            client: reqwest::Client::builder().no_proxy().build().unwrap(),
+            told,
+        }
+    }
+
+    pub(super) async fn get(&self, path: &str) -> (u16, String) {
+        let answer = self
+            .client
+            .get(format!("{}{path}", self.base))
+            .send()
+            .await
+            .unwrap();
+        (answer.status().as_u16(), answer.text().await.unwrap())
+    }
+
+    pub(super) async fn status(&self) -> Value {
+        serde_json::from_str(&self.get("api/v1/status").await.1).unwrap()
+    }
+
+    /// Waits until the status is as wanted, and panics with it when it does not come to that.
+    pub(super) async fn until(&self, what: &str, is_so: impl Fn(&Value) -> bool) -> Value {
+        let begun = Instant::now();
+        loop {
+            let status = self.status().await;
+            if is_so(&status) {
+                return status;
+            }
+            assert!(begun.elapsed() < PATIENCE, "not {what}: {status:#}");
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    }
+
+    pub(super) fn signal(&self, signal: Signal) {
+        let pid = Pid::from_child(self.child.as_ref().unwrap());
+        kill_process(pid, signal).unwrap();
+    }
+
+    /// Its exit code, and all that it said.
+    pub(super) async fn end(mut self, signal: Signal) -> (Option<i32>, String) {
+        self.signal(signal);
+        let mut child = self.child.take().unwrap();
+        let ended = tokio::task::spawn_blocking(move || child.wait().unwrap());
+        let code = ended.await.unwrap().code();
+        let told = std::mem::replace(&mut self.told, tokio::spawn(async { String::new() }));
+        (code, told.await.unwrap())
+    }
+}
+
+impl Drop for Service {
+    fn drop(&mut self) {
+        if let Some(child) = &mut self.child {
+            let _ = child.kill();
+            let _ = child.wait();
+        }
+    }
+}
+
+/// A webhook's other end.
+pub(super) struct Told {
+    address: String,
+    messages: Arc<Mutex<Vec<Value>>>,
+    _serving: JoinSet<()>,
+}
+
+impl Told {
+    pub(super) async fn listen() -> Self {
+        let messages: Arc<Mutex<Vec<Value>>> = Arc::default();
+        let take = |State(messages): State<Arc<Mutex<Vec<Value>>>>, body: String| async move {
+            messages
+                .lock()
+                .unwrap()
+                .push(serde_json::from_str(&body).unwrap());
+        };
+        let router = Router::new()
+            .route("/secret-path", post(take))
+            .with_state(Arc::clone(&messages));
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap().to_string();
+        let mut serving = JoinSet::new();
+        serving.spawn(async move { axum::serve(listener, router).await.unwrap() });
+        Self {
+            address,
+            messages,
+            _serving: serving,
+        }
+    }
+
+    /// The settings of a hook that tells it.
+    pub(super) fn hook(&self) -> String {
+        format!(
+            "[hooks.test]\nkind = \"json\"\nurl = \"http://{}/secret-path\"\n",
+            self.address
+        )
+    }
+
+    /// Waits until it was told of an occasion.
+    pub(super) async fn until(&self, occasion: &str) {
+        let begun = Instant::now();
+        loop {
+            let messages = self.messages.lock().unwrap().clone();
+            if messages
+                .iter()
+                .any(|message| message.to_string().contains(occasion))
+            {
+                return;
+            }
+            assert!(
+                begun.elapsed() < PATIENCE,
+                "not told of {occasion}: {messages:#?}"
+            );
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    }
+}
