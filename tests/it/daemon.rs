@@ -146,6 +146,83 @@ async fn an_upstream_that_was_never_reached_is_no_success() {
         .await;
 }
 
+#[tokio::test]
+async fn of_two_services_one_runs_at_a_time_and_each_file_crosses_once() {
+    let upstream = Upstream::new("1.34.8", "1.36.2").await;
+    upstream
+        .origin
+        .order("*/kubelet", When::Always, Fault::Rate(40_000));
+    let one = upstream.start("schedule = \"every 3s\"").await;
+    let other = upstream.start_beside("other").await;
+    for service in [&one, &other] {
+        service
+            .until("complete", |status| states(status) == ["complete"])
+            .await;
+    }
+    let kubelet = "/dl.k8s.io/release/v1.34.8/bin/linux/amd64/kubelet";
+    let length = upstream.origin.file(kubelet).unwrap().content.length();
+    assert_eq!(upstream.origin.log().bytes_sent(kubelet), length);
+    let runs: Value = serde_json::from_str(&other.get("api/v1/runs?limit=200").await.1).unwrap();
+    let ends: Vec<&str> = runs["runs"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .filter_map(|run| run["end"].as_str())
+        .collect();
+    assert!(ends.contains(&"held-by-other"), "{ends:?}");
+}
+
+#[tokio::test]
+async fn a_history_that_is_lost_is_taken_from_the_targets() {
+    let upstream = Upstream::new("1.34.8", "1.36.2").await;
+    let service = upstream.start("schedule = \"every 1h\"").await;
+    service
+        .until("complete", |status| states(status) == ["complete"])
+        .await;
+    service.end(Signal::TERM).await;
+    let state = upstream.dir.path().join(".local/state/kops-mirror");
+    std::fs::remove_dir_all(&state).unwrap();
+    let service = upstream.start("schedule = \"every 1h\"").await;
+    service
+        .until("looked", |status| !status["sets"][0]["last_run"].is_null())
+        .await;
+    let runs = service.get("api/v1/runs").await.1;
+    let runs: Value = serde_json::from_str(&runs).unwrap();
+    let marked = |run: &Value| {
+        run["marked"]
+            .to_string()
+            .contains("kops-1.36.2_kubernetes-1.34.8")
+    };
+    assert!(
+        runs["runs"].as_array().unwrap().iter().any(marked),
+        "{runs:#}"
+    );
+}
+
+#[tokio::test]
+async fn systemd_is_told_when_it_is_ready_and_when_it_ends() {
+    let upstream = Upstream::new("1.34.8", "1.36.2").await;
+    let socket = upstream.dir.path().join("notify");
+    let systemd = std::os::unix::net::UnixDatagram::bind(&socket).unwrap();
+    systemd
+        .set_read_timeout(Some(Duration::from_secs(30)))
+        .unwrap();
+    let service = upstream.start_under(&socket).await;
+    let systemd = std::sync::Arc::new(systemd);
+    let heard = || {
+        let systemd = std::sync::Arc::clone(&systemd);
+        tokio::task::spawn_blocking(move || {
+            let mut message = [0; 256];
+            let length = systemd.recv(&mut message).unwrap();
+            String::from_utf8_lossy(&message[..length]).into_owned()
+        })
+    };
+    assert!(heard().await.unwrap().contains("READY=1"));
+    assert!(heard().await.unwrap().contains("WATCHDOG=1"));
+    service.signal(Signal::TERM);
+    while !heard().await.unwrap().contains("STOPPING=1") {}
+}
+
 fn states(status: &Value) -> Vec<String> {
     let releases = status["sets"][0]["releases"].as_array();
     let state = |release: &Value| release["targets"][0]["state"].as_str().unwrap().to_owned();

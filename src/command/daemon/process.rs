@@ -9,11 +9,12 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tokio::sync::Mutex;
 
+use crate::board::ReleaseStatus;
 use crate::config::SetSettings;
 use crate::events::told;
 use crate::follow::{self, Known, Needs, Product};
-use crate::history::History;
-use crate::index::Release;
+use crate::history::{Completed, History};
+use crate::index::{self, Release};
 use crate::lease::Owner;
 use crate::upstream::{Upstreams, Wire};
 
@@ -99,6 +100,40 @@ impl Process {
             withdrawn: withdrawn.clone(),
             known: look.known,
             notes: look.notes,
+        }
+    }
+
+    /// Where the history is empty, it has what the targets tell of before.
+    pub(super) async fn remember_completed<'a>(
+        &self,
+        set: &str,
+        releases: impl Iterator<Item = &'a ReleaseStatus>,
+    ) {
+        let Some(history) = &self.history else { return };
+        let at_targets = releases.flat_map(|release| {
+            let targets = release.targets.iter();
+            targets.filter_map(move |target| Some((release, target, target.completed?)))
+        });
+        let completed: Vec<Completed> = at_targets
+            .map(|(release, target, at)| Completed {
+                set: set.to_owned(),
+                index: format!("{}/{}{}.json", target.place, index::FOLDER, release.name),
+                at,
+                files: target.files,
+                bytes: target.bytes,
+            })
+            .collect();
+        match history.rebuild(&completed).await {
+            Ok(0) => {}
+            Ok(runs) => tracing::info!(
+                set,
+                runs,
+                "the history was empty: it is taken from the targets' indexes"
+            ),
+            Err(error) => tracing::warn!(
+                "the history can't be taken from the targets: {}",
+                told(&error)
+            ),
         }
     }
 

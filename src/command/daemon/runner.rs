@@ -73,7 +73,7 @@ impl SetRunner {
         let (owner, ttl) = (&self.process.owner, self.config.service.lease);
         let mut leases = match Leases::take(&targets, self.config.shard, owner, ttl).await? {
             All::Ours(leases) => leases,
-            All::Theirs { why } => return Ok(Ran::nothing(End::HeldByOther, Some(why))),
+            All::Theirs { why } => return Ok(self.held_by_other(why, following, &targets).await),
         };
         let stop = closing.stop.child_token();
         let working = self.sync_under_lease(following, &targets, observer, closing, &stop);
@@ -137,6 +137,9 @@ impl SetRunner {
                 None
             }
         };
+        let all = releases.iter().flatten();
+        let before = all.filter(|release| marked_before.contains(&release.name));
+        self.process.remember_completed(&self.name, before).await;
         let mut occasions = self.changes(&changed, &following);
         occasions.extend(self.mirrored(releases.as_deref(), &marked_before));
         let is_all = following.unmet.is_empty();
@@ -198,6 +201,24 @@ impl SetRunner {
             target.prepare(is_to_write && makes).await?;
         }
         Ok(targets)
+    }
+
+    /// Another process runs there: how the releases stand is known all the same.
+    async fn held_by_other(
+        &self,
+        why: String,
+        following: Following,
+        targets: &[Arc<dyn Store>],
+    ) -> Ran {
+        let told = Told {
+            withdrawn: following.withdrawn,
+            ..Told::default()
+        };
+        Ran {
+            releases: standing(targets, &following.wanted, &told).await.ok(),
+            notes: following.notes,
+            ..Ran::nothing(End::HeldByOther, Some(why))
+        }
     }
 
     /// What people are told of upstream.

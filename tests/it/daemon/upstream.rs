@@ -2,6 +2,7 @@
 
 use std::fmt::Write as _;
 use std::io::{BufRead, BufReader};
+use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
@@ -106,6 +107,25 @@ impl Upstream {
         let output = crate::support::program::finish(self.command()).await;
         assert_eq!(output.status.code(), Some(2));
         String::from_utf8(output.stderr).unwrap()
+    }
+
+    /// Another service on another machine, by the same settings.
+    pub(super) async fn start_beside(&self, name: &str) -> Service {
+        let home = self.dir.path().join(name);
+        let mut command = self.command();
+        command.arg("--state").arg(home.join("state"));
+        command.arg("--spool").arg(home.join("spool"));
+        Service::start(command).await
+    }
+
+    /// A service that systemd looks after, with a watchdog.
+    pub(super) async fn start_under(&self, socket: &Path) -> Service {
+        self.write_settings("schedule = \"every 1h\"");
+        let mut command = self.command();
+        command
+            .env("NOTIFY_SOCKET", socket)
+            .env("WATCHDOG_USEC", "1000000");
+        Service::start(command).await
     }
 
     pub(super) async fn start(&self, of_set: &str) -> Service {
