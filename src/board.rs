@@ -86,6 +86,56 @@ pub struct Progress {
 impl Progress {
     /// A page has no room for more.
     pub const FILES_MAX: usize = 64;
+
+    /// That of a run which has just begun.
+    pub fn begun(run: &str, purpose: Purpose, began: Timestamp) -> Self {
+        Self {
+            run: run.to_owned(),
+            purpose,
+            began,
+            phase: "looking".to_owned(),
+            files_done: 0,
+            files_total: 0,
+            bytes_done: 0,
+            bytes_total: None,
+            bytes_per_second: 0.0,
+            files: Vec::new(),
+        }
+    }
+}
+
+impl SetStatus {
+    /// A set of which nothing is known yet.
+    pub fn named(name: &str) -> Self {
+        Self {
+            name: name.to_owned(),
+            targets: Vec::new(),
+            schedule: String::new(),
+            next_run: None,
+            last_run: None,
+            last_success: None,
+            releases: Vec::new(),
+            progress: None,
+            queued: 0,
+            notes: Vec::new(),
+        }
+    }
+
+    /// Shows how a run goes. A scrub goes on for hours beside others: it is shown while nothing else is under way.
+    pub fn show_progress(&mut self, progress: Progress) {
+        let gives_way =
+            |shown: &Progress| shown.run == progress.run || shown.purpose == Purpose::Scrub;
+        if self.progress.as_ref().is_none_or(gives_way) {
+            self.progress = Some(progress);
+        }
+    }
+
+    /// Shows no more how this run goes.
+    pub fn end_progress(&mut self, run: &str) {
+        if self.progress.as_ref().is_some_and(|shown| shown.run == run) {
+            self.progress = None;
+        }
+    }
 }
 
 /// One set of releases with its targets.

@@ -170,16 +170,9 @@ impl Service {
         let last = self.memory.last(set, Purpose::Sync).await;
         let success = last.as_ref().filter(|run| written::is_success(run));
         SetStatus {
-            name: set.to_owned(),
-            targets: Vec::new(),
-            schedule: String::new(),
-            next_run: None,
             last_success: success.map(|run| run.ended),
             last_run: last,
-            releases: Vec::new(),
-            progress: None,
-            queued: 0,
-            notes: Vec::new(),
+            ..SetStatus::named(set)
         }
     }
 

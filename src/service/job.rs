@@ -109,18 +109,7 @@ impl Job {
             return Ran::nothing(End::Interrupted, None);
         };
         tracing::info!(set = name, run = order.id, "{} begins", self.purpose);
-        let progress = Progress {
-            run: order.id.clone(),
-            purpose: self.purpose,
-            began,
-            phase: "looking".to_owned(),
-            files_done: 0,
-            files_total: 0,
-            bytes_done: 0,
-            bytes_total: None,
-            bytes_per_second: 0.0,
-            files: Vec::new(),
-        };
+        let progress = Progress::begun(&order.id, self.purpose, began);
         let watch = Watch::new(Arc::clone(&self.service.board), name, progress);
         let observer = Arc::clone(&watch) as Arc<dyn Observer>;
         let mut ran = tokio::select! {

@@ -86,7 +86,7 @@ impl Watch {
             .collect();
         self.board.update(|status| {
             if let Some(set) = status.set_mut(&self.set) {
-                set.progress = Some(progress);
+                set.show_progress(progress);
             }
         });
     }
@@ -181,35 +181,38 @@ mod tests {
     fn board() -> Arc<Board> {
         let board = Board::new("1.0.0", Timestamp::UNIX_EPOCH);
         board.update(|status| {
-            status.sets.push(SetStatus {
-                name: "all".to_owned(),
-                targets: Vec::new(),
-                schedule: "every 1h".to_owned(),
-                next_run: None,
-                last_run: None,
-                last_success: None,
-                releases: Vec::new(),
-                progress: None,
-                queued: 0,
-                notes: Vec::new(),
-            });
+            status.sets.push(SetStatus::named("all"));
         });
         Arc::new(board)
     }
 
-    fn progress() -> Progress {
-        Progress {
-            run: "1".to_owned(),
-            purpose: Purpose::Sync,
-            began: Timestamp::UNIX_EPOCH,
-            phase: "looking".to_owned(),
-            files_done: 0,
-            files_total: 0,
-            bytes_done: 0,
-            bytes_total: None,
-            bytes_per_second: 0.0,
-            files: Vec::new(),
-        }
+    fn progress(run: &str, purpose: Purpose) -> Progress {
+        Progress::begun(run, purpose, Timestamp::UNIX_EPOCH)
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_scrub_is_shown_while_nothing_else_is_under_way() {
+        let board = board();
+        let shown = || {
+            board.status().sets[0]
+                .progress
+                .clone()
+                .map(|shown| shown.run)
+        };
+        let scrub = Watch::new(Arc::clone(&board), "all", progress("scrub", Purpose::Scrub));
+        assert_eq!(shown().as_deref(), Some("scrub"));
+        let _sync = Watch::new(Arc::clone(&board), "all", progress("sync", Purpose::Sync));
+        refreshed(&scrub).await;
+        assert_eq!(shown().as_deref(), Some("sync"));
+        board.update(|status| status.sets[0].end_progress("scrub"));
+        assert_eq!(
+            shown().as_deref(),
+            Some("sync"),
+            "it is not the scrub's to end"
+        );
+        board.update(|status| status.sets[0].end_progress("sync"));
+        refreshed(&scrub).await;
+        assert_eq!(shown().as_deref(), Some("scrub"));
     }
 
     async fn refreshed(watch: &Watch) {
@@ -219,7 +222,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn the_board_shows_what_is_under_way_and_how_fast() {
         let board = board();
-        let watch = Watch::new(Arc::clone(&board), "all", progress());
+        let watch = Watch::new(Arc::clone(&board), "all", progress("1", Purpose::Sync));
         let key: Key = "a/file".parse().unwrap();
         let started = Event::Started {
             key: key.clone(),
