@@ -1,11 +1,12 @@
 //! `status`, `prune` and `notify-test`: what an operator of the service does by hand.
 
+use std::sync::Arc;
+
 use anyhow::{Context, bail};
 use jiff::Timestamp;
 use reqwest::Client;
+use tokio_util::sync::CancellationToken;
 use url::Url;
-
-use std::sync::Arc;
 
 use super::daemon::hooks;
 use super::daemon::leases::{All, Leases};
@@ -16,10 +17,10 @@ use crate::config::Config;
 use crate::events::told;
 use crate::lease::Owner;
 use crate::notify;
-use crate::prune::{self, Mode};
+use crate::prune::{self, Mode, Pruned};
 use crate::report::Exit;
 use crate::retention::Keeping;
-use crate::store::Store;
+use crate::store::{Store, StoreError};
 use crate::web;
 
 /// How the service is, as it says itself.
@@ -89,18 +90,19 @@ pub(super) async fn prune(
     for target in &targets {
         target.prepare(false).await?;
     }
-    let leases = if args.delete {
-        Some(leases(&config, &targets).await?)
+    let pruning = prune_all(&targets, &keeping, mode);
+    let pruned = if args.delete {
+        let stop = CancellationToken::new();
+        let pruning = stop.run_until_cancelled(pruning);
+        let (pruned, lost) = leases(&config, &targets)
+            .await?
+            .during(&stop, pruning)
+            .await;
+        lost.map_or(Ok(()), Err)?;
+        pruned.context("it was stopped")??
     } else {
-        None
+        pruning.await?
     };
-    let mut pruned = Vec::new();
-    for target in &targets {
-        pruned.push(prune::prune(target.as_ref(), &keeping, Timestamp::now(), mode).await?);
-    }
-    if let Some(leases) = leases {
-        leases.give_back().await;
-    }
     match output {
         Output::Table => pruned
             .iter()
@@ -110,12 +112,24 @@ pub(super) async fn prune(
     Ok(Exit::Done)
 }
 
+async fn prune_all(
+    targets: &[Arc<dyn Store>],
+    keeping: &Keeping,
+    mode: Mode,
+) -> Result<Vec<Pruned>, StoreError> {
+    let mut pruned = Vec::new();
+    for target in targets {
+        pruned.push(prune::prune(target.as_ref(), keeping, Timestamp::now(), mode).await?);
+    }
+    Ok(pruned)
+}
+
 /// The targets, as long as nobody else runs there: a sync may have found in place what is about to go.
 async fn leases(config: &Config, targets: &[Arc<dyn Store>]) -> anyhow::Result<Leases> {
     let owner = Owner::this_process();
     match Leases::take(targets, None, &owner, config.service.lease).await? {
         All::Ours(leases) => Ok(leases),
-        All::Theirs { why } => bail!("{why}"),
+        All::Theirs { why, .. } => bail!("{why}"),
     }
 }
 

@@ -41,9 +41,10 @@ impl Job {
                 return;
             };
             last = Some(self.service.clock.now());
-            self.run(&order).await;
+            let again_at = self.run(&order).await;
             self.service.orders.forget(&order.id);
-            due = self.next(last);
+            let next = self.next(last);
+            due = again_at.map_or(next, |again_at| again_at.min(next));
         }
     }
 
@@ -81,18 +82,36 @@ impl Job {
         }
     }
 
-    async fn run(&self, order: &Order) {
+    /// Has it run; when another is worth trying before its time.
+    async fn run(&self, order: &Order) -> Option<Timestamp> {
         let began = self.service.clock.now();
         let closing = Closing {
             draining: self.closing.draining.clone(),
             stop: self.closing.stop.child_token(),
         };
-        let cancelling = cancel_on(&order.cancel, &closing.stop);
+        let cancelling = async {
+            tokio::select! {
+                () = order.cancel.cancelled() => {}
+                () = self.is_not_worth_draining() => {}
+            }
+            closing.stop.cancel();
+            std::future::pending::<()>().await;
+        };
         let ran = tokio::select! {
             ran = self.when_possible(order, began, &closing) => ran,
             () = cancelling => unreachable!("it only passes a cancellation on"),
         };
+        let again_at = ran.again_at;
         self.write_down(order, began, ran).await;
+        again_at
+    }
+
+    /// Ends when the service drains and this is a scrub, which goes on where it stopped: nothing of it is worth waiting for.
+    async fn is_not_worth_draining(&self) {
+        match self.purpose {
+            Purpose::Scrub => self.closing.draining.cancelled().await,
+            Purpose::Sync | Purpose::Prune => std::future::pending().await,
+        }
     }
 
     /// Runs once the line is free, unless it is stopped before.
@@ -160,11 +179,4 @@ impl Job {
             status.ready = status.sets.iter().all(|set| set.last_run.is_some());
         });
     }
-}
-
-/// Passes a cancellation on, and never ends.
-async fn cancel_on(from: &CancellationToken, to: &CancellationToken) {
-    from.cancelled().await;
-    to.cancel();
-    std::future::pending::<()>().await;
 }

@@ -1,13 +1,15 @@
 //! What a set's runs are made of: the service decides when, a runner knows how.
 
+use std::error::Error;
 use std::fmt;
 use std::sync::Arc;
 
 use async_trait::async_trait;
+use jiff::Timestamp;
 use tokio_util::sync::CancellationToken;
 
 use crate::board::ReleaseStatus;
-use crate::events::Observer;
+use crate::events::{Observer, told};
 use crate::notify::Occasion;
 use crate::record::{End, Purpose};
 use crate::report::Report;
@@ -37,6 +39,8 @@ pub struct Ran {
     /// Objects that were read again, and those of them that were wrong.
     pub scrubbed: u64,
     pub damaged: u64,
+    /// When another run is worth trying before its time: what stood in its way may be gone then.
+    pub again_at: Option<Timestamp>,
 }
 
 impl Ran {
@@ -51,6 +55,20 @@ impl Ran {
             occasions: Vec::new(),
             scrubbed: 0,
             damaged: 0,
+            again_at: None,
+        }
+    }
+
+    /// The same, stopped, where something got in its way.
+    #[must_use]
+    pub fn unless(self, lost: Option<impl Error + 'static>) -> Self {
+        match lost {
+            None => self,
+            Some(lost) => Self {
+                end: End::Interrupted,
+                why: Some(told(&lost)),
+                ..self
+            },
         }
     }
 }

@@ -173,6 +173,28 @@ async fn of_two_services_one_runs_at_a_time_and_each_file_crosses_once() {
 }
 
 #[tokio::test]
+async fn what_a_killed_service_held_is_taken_over_before_the_next_time_is_due() {
+    let upstream = Upstream::new("1.34.8", "1.36.2").await;
+    let stall = Fault::Stall {
+        after: 10,
+        time: None,
+    };
+    upstream.origin.order("*/kubelet", When::Always, stall);
+    let hourly = "schedule = \"every 1h\"\n[service]\nlisten = \"127.0.0.1:0\"\nlease = \"2s\"";
+    let killed = upstream.start(hourly).await;
+    let is_under_way = |status: &Value| {
+        let files = status["sets"][0]["progress"]["files"].as_array();
+        files.is_some_and(|files| !files.is_empty())
+    };
+    killed.until("under way", is_under_way).await;
+    drop(killed);
+    upstream.recover();
+    let next = upstream.start_beside("next").await;
+    next.until("complete", |status| states(status) == ["complete"])
+        .await;
+}
+
+#[tokio::test]
 async fn a_history_that_is_lost_is_taken_from_the_targets() {
     let upstream = Upstream::new("1.34.8", "1.36.2").await;
     let service = upstream.start("schedule = \"every 1h\"").await;

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use futures::future::select_all;
 use jiff::Timestamp;
+use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
 use crate::events::told;
@@ -12,7 +13,10 @@ use crate::lease::{Lease, Lost, Name, Owner, Taken};
 use crate::store::{Store, StoreError};
 use crate::sync::Shard;
 
-/// Leases that are ours.
+/// Whoever ends does not wait longer for a target that is away.
+const GIVING_BACK_MAX: Duration = Duration::from_secs(5);
+
+/// Leases that are ours: at least one, since there is no set without a target.
 #[derive(Debug)]
 pub(in crate::command) struct Leases {
     leases: Vec<Lease>,
@@ -27,6 +31,8 @@ pub(in crate::command) enum All {
     /// Another has one of them: none is held.
     Theirs {
         why: String,
+        /// When it can be taken if nobody renews it.
+        until: Timestamp,
     },
 }
 
@@ -57,6 +63,7 @@ impl Leases {
                     let place = target.place();
                     return Ok(All::Theirs {
                         why: format!("{owner} runs at {place}; it can be taken over after {until}"),
+                        until,
                     });
                 }
                 Err(error) => {
@@ -68,22 +75,44 @@ impl Leases {
         Ok(All::Ours(ours))
     }
 
-    /// Renews them until `stop`; the first that is lost ends it.
-    pub(super) async fn keep(&mut self, stop: &CancellationToken) -> Result<(), Lost> {
-        if self.leases.is_empty() {
-            stop.cancelled().await;
-            return Ok(());
+    /// Keeps them while some work goes on, and gives them back at its end. When one is lost, `stop` is cancelled, which the work heeds.
+    pub(in crate::command) async fn during<T>(
+        mut self,
+        stop: &CancellationToken,
+        work: impl Future<Output = T>,
+    ) -> (T, Option<Lost>) {
+        let ended = CancellationToken::new();
+        let keeping = async {
+            let lost = self.keep(&ended).await.err();
+            if lost.is_some() {
+                stop.cancel();
+            }
+            lost
+        };
+        let working = async {
+            let done = work.await;
+            ended.cancel();
+            done
+        };
+        let (done, lost) = tokio::join!(working, keeping);
+        if timeout(GIVING_BACK_MAX, self.give_back()).await.is_err() {
+            tracing::warn!("a target does not take its lease back in time, which has to expire");
         }
+        (done, lost)
+    }
+
+    /// Renews them until the end; the first that is lost ends it.
+    async fn keep(&mut self, ended: &CancellationToken) -> Result<(), Lost> {
         let clock = Timestamp::now;
         let keeping = self
             .leases
             .iter_mut()
-            .map(|lease| Box::pin(lease.keep(&clock, stop)));
+            .map(|lease| Box::pin(lease.keep(&clock, ended)));
         select_all(keeping).await.0
     }
 
     /// Gives them back. What can't be given back expires.
-    pub(in crate::command) async fn give_back(self) {
+    async fn give_back(self) {
         for lease in self.leases {
             if let Err(error) = lease.release(Timestamp::now()).await {
                 tracing::warn!(

@@ -7,7 +7,7 @@ use anyhow::bail;
 use jiff::Timestamp;
 
 use super::following::Following;
-use super::leases::{All, Leases};
+use super::leases::All;
 use super::runner::SetRunner;
 use crate::asset::Key;
 use crate::events::Observer;
@@ -21,21 +21,30 @@ impl SetRunner {
     pub(super) async fn prune(
         &self,
         observer: Arc<dyn Observer>,
-        _closing: &Closing,
+        closing: &Closing,
     ) -> anyhow::Result<Ran> {
         let targets = self.targets(false).await?;
         let keeping = self.keeping(observer.as_ref()).await?;
-        let (owner, ttl) = (&self.process.owner, self.config.service.lease);
-        let leases = match Leases::take(&targets, None, owner, ttl).await? {
+        let leases = match self.leases(&targets, None).await? {
             All::Ours(leases) => leases,
-            All::Theirs { why } => return Ok(Ran::nothing(End::HeldByOther, Some(why))),
+            All::Theirs { why, until } => {
+                return Ok(Ran {
+                    again_at: Some(until),
+                    ..Ran::nothing(End::HeldByOther, Some(why))
+                });
+            }
         };
-        let notes = self.prune_all(&targets, &keeping).await;
-        leases.give_back().await;
-        Ok(Ran {
-            notes: notes?,
-            ..Ran::nothing(End::Done, None)
-        })
+        let stop = closing.stop.child_token();
+        let pruning = stop.run_until_cancelled(self.prune_all(&targets, &keeping));
+        let (pruned, lost) = leases.during(&stop, pruning).await;
+        let ran = match pruned {
+            None => Ran::nothing(End::Interrupted, None),
+            Some(notes) => Ran {
+                notes: notes?,
+                ..Ran::nothing(End::Done, None)
+            },
+        };
+        Ok(ran.unless(lost))
     }
 
     async fn prune_all(

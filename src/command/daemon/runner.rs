@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use async_trait::async_trait;
+use jiff::Timestamp;
 use tokio_util::sync::CancellationToken;
 
 use super::following::{Following, following};
@@ -13,13 +14,13 @@ use super::standing::{Told, standing};
 use crate::board::{ReleaseState, ReleaseStatus};
 use crate::command::{parts, places};
 use crate::config::{Config, Named, SetSettings, Target};
-use crate::events::{Observer, Silent, told};
+use crate::events::{self, Observer, Silent, told};
 use crate::notify::{Change, Occasion};
 use crate::record::{End, Purpose};
 use crate::report::{Exit, Report};
 use crate::service::{Closing, Ran, Runner};
-use crate::store::Store;
-use crate::sync::{self, Changed, Prepared, SyncError};
+use crate::store::{Store, StoreError};
+use crate::sync::{self, Changed, Prepared, Shard, SyncError};
 use crate::transfer::Mirror;
 use crate::upstream::Wire;
 
@@ -45,12 +46,9 @@ impl Runner for SetRunner {
                 Purpose::Prune => self.prune(observer, closing).await,
             }
         };
-        // Until files are under way, there is nothing that could be finished.
-        let ended = closing.stop.run_until_cancelled(run).await;
-        match ended {
-            None => Ran::nothing(End::Interrupted, None),
-            Some(Ok(ran)) => ran,
-            Some(Err(error)) => Ran::nothing(End::Failed, Some(told(error.as_ref()))),
+        match run.await {
+            Ok(ran) => ran,
+            Err(error) => Ran::nothing(End::Failed, Some(told(error.as_ref()))),
         }
     }
 
@@ -62,40 +60,51 @@ impl Runner for SetRunner {
 
 impl SetRunner {
     async fn sync(&self, observer: Arc<dyn Observer>, closing: &Closing) -> anyhow::Result<Ran> {
-        let following = self.following(observer.as_ref()).await?;
+        // Until a lease is taken there is nothing to be given back.
+        let begun = closing
+            .stop
+            .run_until_cancelled(self.begin(observer.as_ref()));
+        let (following, targets) = match begun.await {
+            None => return Ok(Ran::nothing(End::Interrupted, None)),
+            Some(begun) => begun?,
+        };
         if following.wanted.is_empty() {
             return Ok(Ran {
                 notes: following.notes,
                 ..Ran::nothing(End::Failed, Some(following.unmet.join("; ")))
             });
         }
-        let targets = self.targets(true).await?;
-        let (owner, ttl) = (&self.process.owner, self.config.service.lease);
-        let mut leases = match Leases::take(&targets, self.config.shard, owner, ttl).await? {
+        let mut leases = match self.leases(&targets, self.config.shard).await? {
             All::Ours(leases) => leases,
-            All::Theirs { why } => return Ok(self.held_by_other(why, following, &targets).await),
-        };
-        let stop = closing.stop.child_token();
-        let working = self.sync_under_lease(following, &targets, observer, closing, &stop);
-        let mut notes = std::mem::take(&mut leases.notes);
-        let (ran, lost) = {
-            tokio::pin!(working);
-            tokio::select! {
-                ran = &mut working => (ran, None),
-                lost = leases.keep(&closing.stop) => {
-                    stop.cancel();
-                    (working.await, lost.err())
-                }
+            All::Theirs { why, until } => {
+                return Ok(self.held_by_other(why, until, following, &targets).await);
             }
         };
-        leases.give_back().await;
+        let mut notes = std::mem::take(&mut leases.notes);
+        let stop = closing.stop.child_token();
+        let working = self.sync_under_lease(following, &targets, observer, closing, &stop);
+        let (ran, lost) = leases.during(&stop, working).await;
         let mut ran = ran?;
         ran.notes.append(&mut notes);
-        if let Some(lost) = lost {
-            ran.end = End::Interrupted;
-            ran.why = Some(told(&lost));
-        }
-        Ok(ran)
+        Ok(ran.unless(lost))
+    }
+
+    async fn begin(
+        &self,
+        observer: &dyn Observer,
+    ) -> anyhow::Result<(Following, Vec<Arc<dyn Store>>)> {
+        let following = self.following(observer).await?;
+        Ok((following, self.targets(true).await?))
+    }
+
+    /// The leases of all targets.
+    pub(super) async fn leases(
+        &self,
+        targets: &[Arc<dyn Store>],
+        shard: Option<Shard>,
+    ) -> Result<All, StoreError> {
+        let ttl = self.config.service.lease;
+        Leases::take(targets, shard, &self.process.owner, ttl).await
     }
 
     async fn sync_under_lease(
@@ -107,7 +116,11 @@ impl SetRunner {
         stop: &CancellationToken,
     ) -> anyhow::Result<Ran> {
         let draining = closing.draining.clone();
-        let mirror = parts::mirror(&self.config, targets.to_vec(), observer, draining).await?;
+        let mirror = parts::mirror(&self.config, targets.to_vec(), observer, draining);
+        let Some(mirror) = stop.run_until_cancelled(mirror).await else {
+            return Ok(Ran::nothing(End::Interrupted, None));
+        };
+        let mirror = mirror?;
         let wanted = following.wanted.clone();
         let mut prepared = match sync::prepare(&mirror, wanted, stop).await {
             Err(SyncError::Interrupted) => return Ok(Ran::nothing(End::Interrupted, None)),
@@ -126,17 +139,8 @@ impl SetRunner {
                 .collect(),
             withdrawn: following.withdrawn.clone(),
         };
-        // How it stands is for people; a run that did its work does not fail for it.
-        let releases = match standing(targets, &following.wanted, &told).await {
-            Ok(releases) => Some(releases),
-            Err(error) => {
-                tracing::warn!(
-                    "how the releases stand is not known: {}",
-                    crate::events::told(&error)
-                );
-                None
-            }
-        };
+        let standing = self.standing(targets, &following, &told);
+        let releases = stop.run_until_cancelled(standing).await.flatten();
         let all = releases.iter().flatten();
         let before = all.filter(|release| marked_before.contains(&release.name));
         self.process.remember_completed(&self.name, before).await;
@@ -153,9 +157,26 @@ impl SetRunner {
             notes: following.notes,
             occasions,
             report: Some(report),
-            scrubbed: 0,
-            damaged: 0,
+            ..Ran::nothing(End::Done, None)
         })
+    }
+
+    /// How the releases stand is for people: a run that did its work does not fail for it.
+    async fn standing(
+        &self,
+        targets: &[Arc<dyn Store>],
+        following: &Following,
+        told: &Told,
+    ) -> Option<Vec<ReleaseStatus>> {
+        let standing = standing(targets, &following.wanted, told).await;
+        let unknown = |error: &StoreError| {
+            tracing::warn!(
+                set = self.name,
+                "how the releases stand is not known: {}",
+                events::told(error)
+            );
+        };
+        standing.inspect_err(unknown).ok()
     }
 
     async fn carry_out(
@@ -207,16 +228,18 @@ impl SetRunner {
     async fn held_by_other(
         &self,
         why: String,
+        until: Timestamp,
         following: Following,
         targets: &[Arc<dyn Store>],
     ) -> Ran {
         let told = Told {
-            withdrawn: following.withdrawn,
+            withdrawn: following.withdrawn.clone(),
             ..Told::default()
         };
         Ran {
-            releases: standing(targets, &following.wanted, &told).await.ok(),
+            releases: self.standing(targets, &following, &told).await,
             notes: following.notes,
+            again_at: Some(until),
             ..Ran::nothing(End::HeldByOther, Some(why))
         }
     }

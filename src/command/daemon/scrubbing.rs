@@ -8,13 +8,13 @@ use futures::FutureExt;
 use futures::future::BoxFuture;
 use jiff::Timestamp;
 
-use super::leases::{All, Leases};
+use super::leases::All;
 use super::runner::SetRunner;
 use crate::asset::Key;
 use crate::audit::Finding;
 use crate::command::parts;
 use crate::config::Rate;
-use crate::events::Observer;
+use crate::events::{Observer, told};
 use crate::notify::Occasion;
 use crate::record::End;
 use crate::report::Report;
@@ -111,11 +111,11 @@ impl SetRunner {
         loop {
             let now = Timestamp::now();
             let scrubbed =
-                scrub::scrub(target.as_ref(), position, &budget, now, &closing.draining).await?;
+                scrub::scrub(target.as_ref(), position, &budget, now, &closing.stop).await?;
             pass.read += scrubbed.objects;
             position = scrubbed.position;
             self.process.keep(&name, &position).await;
-            if scrubbed.complete || closing.draining.is_cancelled() {
+            if scrubbed.complete || closing.stop.is_cancelled() {
                 break;
             }
             if let Some(why) = scrubbed.held_up {
@@ -135,19 +135,21 @@ impl SetRunner {
         observer: Arc<dyn Observer>,
         closing: &Closing,
     ) -> anyhow::Result<Result<Report, String>> {
-        let (owner, ttl) = (&self.process.owner, self.config.service.lease);
-        let leases = match Leases::take(targets, self.config.shard, owner, ttl).await? {
+        let leases = match self.leases(targets, self.config.shard).await? {
             All::Ours(leases) => leases,
-            All::Theirs { why } => return Ok(Err(why)),
+            All::Theirs { why, .. } => return Ok(Err(why)),
         };
+        let stop = closing.stop.child_token();
         let draining = closing.draining.clone();
         let mending = async {
             let mirror = parts::mirror(&self.config, targets.to_vec(), observer, draining).await?;
-            anyhow::Ok(scrub::repair(&mirror, damaged, &closing.stop).await?)
+            anyhow::Ok(scrub::repair(&mirror, damaged, &stop).await?)
         };
-        let report = mending.await;
-        leases.give_back().await;
-        Ok(Ok(report?))
+        let (report, lost) = leases.during(&stop, mending).await;
+        match lost {
+            None => Ok(Ok(report?)),
+            Some(lost) => Ok(Err(told(&lost))),
+        }
     }
 
     fn damages(

@@ -87,8 +87,12 @@ impl Upstream {
             || (of_set, String::new()),
             |(of_set, hooks)| (of_set, format!("[hooks{hooks}")),
         );
+        let service = match of_set.contains("[service]") {
+            true => "",
+            false => "[service]\nlisten = \"127.0.0.1:0\"\n",
+        };
         let text = format!(
-            "to = [\"mirror\"]\narch = [\"amd64\"]\n[retry]\nattempts = 1\n[service]\nlisten = \"127.0.0.1:0\"\n\
+            "to = [\"mirror\"]\narch = [\"amd64\"]\n[retry]\nattempts = 1\n{service}\
              [sets.all]\nkubernetes = [\"stable\"]\nkops = \"1.36.2\"\n{of_set}\n{hooks}\n{origins}"
         );
         std::fs::write(self.dir.path().join("mirror.toml"), text).unwrap();
