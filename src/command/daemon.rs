@@ -96,8 +96,12 @@ pub(super) async fn kept_by_set(
     config: &Config,
     name: &str,
 ) -> anyhow::Result<(Config, Keeping, Duration)> {
-    let named = sets::named(config)?;
-    let set = named
+    let all = Arc::new(sets::All {
+        config: config.clone(),
+        named: sets::named(config)?,
+    });
+    let set = all
+        .named
         .get(name)
         .with_context(|| format!("the settings have no set '{name}'"))?;
     if set.keep.is_empty() {
@@ -105,7 +109,7 @@ pub(super) async fn kept_by_set(
     }
     let (grace, state) = (set.grace, config.state_folder()?);
     let process = Arc::new(Process::alone(state));
-    let runner = sets::runner(name, set, config, &Arc::new(named.clone()), &process);
+    let runner = sets::runner(name, set, &all, &process);
     let keeping = runner.keeping(&Silent).await?;
     Ok((runner.config, keeping, grace))
 }

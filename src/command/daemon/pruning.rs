@@ -68,8 +68,8 @@ impl SetRunner {
     /// What this set keeps, and what others do that share one of its targets.
     pub(super) async fn keeping(&self, observer: &dyn Observer) -> anyhow::Result<Keeping> {
         let mut keeping: Option<Keeping> = None;
-        for (name, set) in self.all.iter() {
-            let config = self.config.of_set(set);
+        for (name, set) in &self.all.named {
+            let config = self.all.config.of_set(set);
             if !config
                 .to
                 .iter()
@@ -105,4 +105,54 @@ fn followed(following: Following) -> BTreeMap<String, BTreeSet<Key>> {
             (wanted.release.name, keys.collect())
         })
         .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::process::Process;
+    use super::super::sets::{self, All};
+    use crate::config::Config;
+    use crate::events::Silent;
+
+    /// Exact versions are followed without asking anybody.
+    const SETTINGS: &str = r#"
+        to = ["/here"]
+        [sets.elsewhere]
+        kubernetes = ["v1.34.8"]
+        kops = "1.36.2"
+        to = ["/elsewhere"]
+        arch = ["arm64"]
+        keep = ["followed"]
+        [sets.here]
+        kubernetes = ["v1.33.1"]
+        kops = "1.36.2"
+        keep = ["followed"]
+        [sets.here-too]
+        kubernetes = ["v1.32.1"]
+        kops = "1.36.2"
+        to = ["/here"]
+        keep = ["followed"]
+    "#;
+
+    #[tokio::test]
+    async fn sets_keep_what_others_follow_at_their_targets_and_no_more() {
+        let config: Config = toml::from_str(SETTINGS).unwrap();
+        let named = sets::named(&config).unwrap();
+        let all = std::sync::Arc::new(All { config, named });
+        let process = std::sync::Arc::new(Process::alone("/nowhere".into()));
+        for (name, kept) in [
+            ("elsewhere", &["1.34.8"][..]),
+            ("here", &["1.32.1", "1.33.1"]),
+            ("here-too", &["1.32.1", "1.33.1"]),
+        ] {
+            let runner = sets::runner(name, &all.named[name], &all, &process);
+            let keeping = runner.keeping(&Silent).await.unwrap();
+            let releases: Vec<&String> = keeping.followed.keys().collect();
+            let expected: Vec<String> = kept
+                .iter()
+                .map(|version| format!("kops-1.36.2_kubernetes-{version}"))
+                .collect();
+            assert_eq!(releases, expected.iter().collect::<Vec<_>>(), "{name}");
+        }
+    }
 }

@@ -10,10 +10,11 @@ use tokio_util::sync::CancellationToken;
 use super::following::{Following, following};
 use super::leases::{All, Leases};
 use super::process::Process;
+use super::sets;
 use super::standing::{Told, standing};
 use crate::board::{ReleaseState, ReleaseStatus};
 use crate::command::{parts, places};
-use crate::config::{Config, Named, SetSettings, Target};
+use crate::config::{Config, SetSettings, Target};
 use crate::events::{self, Observer, Silent, told};
 use crate::notify::{Change, Occasion};
 use crate::record::{End, Purpose};
@@ -32,7 +33,7 @@ pub(super) struct SetRunner {
     pub(super) config: Config,
     pub(super) set: SetSettings,
     /// All sets: several may share a target.
-    pub(super) all: Arc<Named<SetSettings>>,
+    pub(super) all: Arc<sets::All>,
     pub(super) process: Arc<Process>,
 }
 

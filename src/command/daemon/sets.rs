@@ -15,11 +15,21 @@ use crate::service::Set;
 /// The name of the set that settings without any come to.
 const ONLY: &str = "default";
 
+/// The sets and the settings that they stand on.
+#[derive(Debug)]
+pub(super) struct All {
+    pub(super) config: Config,
+    pub(super) named: Named<SetSettings>,
+}
+
 /// All sets; an error where nothing is followed.
 pub(super) fn sets(config: &Config, process: &Arc<Process>) -> anyhow::Result<Vec<Set>> {
-    let named = Arc::new(named(config)?);
-    let sets = named.iter().map(|(name, set)| {
-        let runner = runner(name, set, config, &named, process);
+    let all = Arc::new(All {
+        config: config.clone(),
+        named: named(config)?,
+    });
+    let sets = all.named.iter().map(|(name, set)| {
+        let runner = runner(name, set, &all, process);
         Set {
             name: name.clone(),
             targets: runner.config.to.iter().map(ToString::to_string).collect(),
@@ -34,13 +44,12 @@ pub(super) fn sets(config: &Config, process: &Arc<Process>) -> anyhow::Result<Ve
 pub(super) fn runner(
     name: &str,
     set: &SetSettings,
-    config: &Config,
-    all: &Arc<Named<SetSettings>>,
+    all: &Arc<All>,
     process: &Arc<Process>,
 ) -> SetRunner {
     SetRunner {
         name: name.to_owned(),
-        config: config.of_set(set),
+        config: all.config.of_set(set),
         set: set.clone(),
         all: Arc::clone(all),
         process: Arc::clone(process),
