@@ -195,6 +195,28 @@ async fn what_a_killed_service_held_is_taken_over_before_the_next_time_is_due() 
 }
 
 #[tokio::test]
+async fn what_upstream_takes_back_is_told_whoever_notices_it_and_stays() {
+    let upstream = Upstream::new("1.34.8", "1.36.2").await;
+    let told = Told::listen().await;
+    upstream.list_kops(&["v1.36.2", "v1.35.0", "v1.34.0"]);
+    let token = upstream.dir.path().join("token");
+    std::fs::write(&token, "a-token-of-sixteen").unwrap();
+    let rules = "kops = \">=1.36, latest 1 patches\"\nschedule = \"every 1h\"\n[service]\n\
+                 listen = \"127.0.0.1:0\"\ntoken_file = \"token\"\n";
+    let service = upstream.start(&format!("{rules}{}", told.hook())).await;
+    service
+        .until("complete", |status| states(status) == ["complete"])
+        .await;
+    upstream.list_kops(&["v1.36.1", "v1.35.0", "v1.34.0"]);
+    // A plan is the first to see it, and tells nobody.
+    let planned = service.ask("GET", "api/v1/sets/all/plan").await;
+    assert_ne!(planned, 401);
+    assert_eq!(service.ask("POST", "api/v1/sets/all/runs").await, 202);
+    told.until("withdrawn").await;
+    assert!(!upstream.mirrored("kubelet").is_empty());
+}
+
+#[tokio::test]
 async fn a_history_that_is_lost_is_taken_from_the_targets() {
     let upstream = Upstream::new("1.34.8", "1.36.2").await;
     let service = upstream.start("schedule = \"every 1h\"").await;

@@ -25,8 +25,6 @@ pub(super) struct Following {
     pub(super) unmet: Vec<String>,
     /// Releases among them that upstream has taken back.
     pub(super) withdrawn: BTreeSet<String>,
-    /// What upstream has taken back since it was asked last.
-    pub(super) gone: BTreeSet<(Product, Version)>,
 }
 
 /// The releases that a set follows, of the versions that are known, and its other files.
@@ -67,7 +65,6 @@ pub(super) fn following(
         withdrawn: withdrawn
             .map(|wanted| wanted.release.name.clone())
             .collect(),
-        gone: upstream.gone.clone(),
         wanted,
         notes,
         unmet,

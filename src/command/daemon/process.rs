@@ -5,8 +5,8 @@ use std::path::PathBuf;
 
 use jiff::Timestamp;
 use semver::Version;
-use serde::Serialize;
 use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
 use tokio::sync::Mutex;
 
 use crate::board::ReleaseStatus;
@@ -18,11 +18,11 @@ use crate::index::{self, Release};
 use crate::lease::Owner;
 use crate::upstream::{Upstreams, Wire};
 
-/// The names that the history has for what upstream said, and for what it has taken back.
-const UPSTREAMS: &str = "upstreams";
-const WITHDRAWN: &str = "withdrawn";
+/// The name that the history has for what upstream said.
+const UPSTREAMS: &str = "upstream";
 
-type Versions = BTreeSet<(Product, Version)>;
+/// Versions by their product.
+pub(super) type Versions = BTreeSet<(Product, Version)>;
 
 /// Shared by all runs of a process.
 #[derive(Debug)]
@@ -32,7 +32,18 @@ pub(super) struct Process {
     pub(super) owner: Owner,
     /// The folder of what can be lost.
     pub(super) state: PathBuf,
-    upstreams: Mutex<(Upstreams, Versions)>,
+    heard: Mutex<Heard>,
+}
+
+/// What upstream said, and what it has taken back.
+#[derive(Debug, Default, Serialize, Deserialize)]
+#[serde(default)]
+struct Heard {
+    upstreams: Upstreams,
+    /// At any time, and not brought again.
+    withdrawn: Versions,
+    /// Those of them that nobody was told of yet: whoever looks, be it for a plan, may be the one who notices.
+    untold: Versions,
 }
 
 /// What upstream has, seen from the needs of a set.
@@ -40,8 +51,6 @@ pub(super) struct Process {
 pub(super) struct Upstream {
     pub(super) known: Known,
     pub(super) notes: Vec<String>,
-    /// What it has taken back since it was asked last.
-    pub(super) gone: Versions,
     /// What it has taken back at any time and not brought again.
     pub(super) withdrawn: Versions,
 }
@@ -59,13 +68,12 @@ impl Upstream {
 
 impl Process {
     pub(super) async fn new(history: History, state: PathBuf) -> Self {
-        let upstreams = kept(&history, UPSTREAMS).await;
-        let withdrawn = kept(&history, WITHDRAWN).await;
+        let heard = kept(&history, UPSTREAMS).await;
         Self {
             history: Some(history),
             owner: Owner::this_process(),
             state,
-            upstreams: Mutex::new((upstreams, withdrawn)),
+            heard: Mutex::new(heard),
         }
     }
 
@@ -75,32 +83,43 @@ impl Process {
             history: None,
             owner: Owner::this_process(),
             state,
-            upstreams: Mutex::default(),
+            heard: Mutex::default(),
         }
     }
 
     /// Asks upstream for what has changed. What does not answer stays as it was.
     pub(super) async fn look(&self, set: &SetSettings, wire: &Wire<'_>) -> Upstream {
         let needs = Needs::of(&set.kubernetes, &set.kops);
-        let mut both = self.upstreams.lock().await;
-        let (upstreams, withdrawn) = &mut *both;
-        let before = upstreams.known(&needs);
-        let look = upstreams.look(&needs, wire, Timestamp::now()).await;
+        let mut heard = self.heard.lock().await;
+        let before = heard.upstreams.known(&needs);
+        let look = heard.upstreams.look(&needs, wire, Timestamp::now()).await;
         let of = |product| {
             let versions = follow::withdrawn(product, &before, &look.known);
             versions.into_iter().map(move |version| (product, version))
         };
         let gone: Versions = of(Product::Kubernetes).chain(of(Product::Kops)).collect();
-        withdrawn.extend(gone.iter().cloned());
-        withdrawn.retain(|(product, version)| !is_known(&look.known, *product, version));
-        self.keep(UPSTREAMS, &*upstreams).await;
-        self.keep(WITHDRAWN, &*withdrawn).await;
+        heard.withdrawn.extend(gone.iter().cloned());
+        heard.untold.extend(gone);
+        let is_gone =
+            |(product, version): &(Product, Version)| !is_known(&look.known, *product, version);
+        heard.withdrawn.retain(is_gone);
+        heard.untold.retain(is_gone);
+        self.keep(UPSTREAMS, &*heard).await;
         Upstream {
-            gone,
-            withdrawn: withdrawn.clone(),
+            withdrawn: heard.withdrawn.clone(),
             known: look.known,
             notes: look.notes,
         }
+    }
+
+    /// What upstream has taken back, for who tells it: nobody else is given it.
+    pub(super) async fn take_untold(&self) -> Versions {
+        let mut heard = self.heard.lock().await;
+        let untold = std::mem::take(&mut heard.untold);
+        if !untold.is_empty() {
+            self.keep(UPSTREAMS, &*heard).await;
+        }
+        untold
     }
 
     /// Where the history is empty, it has what the targets tell of before.

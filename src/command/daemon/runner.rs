@@ -9,7 +9,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::following::{Following, following};
 use super::leases::{All, Leases};
-use super::process::Process;
+use super::process::{Process, Versions};
 use super::sets;
 use super::standing::{Told, standing};
 use crate::board::{ReleaseState, ReleaseStatus};
@@ -145,7 +145,8 @@ impl SetRunner {
         let all = releases.iter().flatten();
         let before = all.filter(|release| marked_before.contains(&release.name));
         self.process.remember_completed(&self.name, before).await;
-        let mut occasions = self.changes(&changed, &following);
+        let gone = self.process.take_untold().await;
+        let mut occasions = self.changes(&changed, &gone);
         occasions.extend(self.mirrored(releases.as_deref(), &marked_before));
         let is_all = following.unmet.is_empty();
         Ok(Ran {
@@ -246,7 +247,7 @@ impl SetRunner {
     }
 
     /// What people are told of upstream.
-    fn changes(&self, changed: &[Changed], following: &Following) -> Vec<Occasion> {
+    fn changes(&self, changed: &[Changed], gone: &Versions) -> Vec<Occasion> {
         let upstream = |release: &str, change, what| Occasion::Upstream {
             set: self.name.clone(),
             release: release.to_owned(),
@@ -258,7 +259,7 @@ impl SetRunner {
             let releases = one.releases.iter();
             releases.map(move |release| upstream(release, Change::Changed, Some(what.clone())))
         });
-        let gone = following.gone.iter().map(|(product, version)| {
+        let gone = gone.iter().map(|(product, version)| {
             upstream(&format!("{product} {version}"), Change::Withdrawn, None)
         });
         changed.chain(gone).collect()

@@ -51,6 +51,19 @@ impl Upstream {
         }
     }
 
+    /// The list of kops' releases, as its API has it.
+    pub(super) fn list_kops(&self, versions: &[&str]) {
+        let list = serde_json::json!(
+            versions
+                .iter()
+                .map(|version| serde_json::json!({"tag_name": version}))
+                .collect::<Vec<_>>()
+        );
+        let path = "/api.github.com/repos/kubernetes/kops/releases";
+        let file = File::text(list.to_string()).with_content_type("application/json");
+        self.origin.publish(path, file);
+    }
+
     /// Upstream has another kubelet under the same name, with a checksum to it.
     pub(super) fn replace_kubelet(&self, kubernetes: &str) {
         let path = format!("/dl.k8s.io/release/v{kubernetes}/bin/linux/amd64/kubelet");
@@ -91,9 +104,13 @@ impl Upstream {
             true => "",
             false => "[service]\nlisten = \"127.0.0.1:0\"\n",
         };
+        let kops = match of_set.contains("kops = ") {
+            true => "",
+            false => "kops = \"1.36.2\"\n",
+        };
         let text = format!(
             "to = [\"mirror\"]\narch = [\"amd64\"]\n[retry]\nattempts = 1\n{service}\
-             [sets.all]\nkubernetes = [\"stable\"]\nkops = \"1.36.2\"\n{of_set}\n{hooks}\n{origins}"
+             [sets.all]\nkubernetes = [\"stable\"]\n{kops}{of_set}\n{hooks}\n{origins}"
         );
         std::fs::write(self.dir.path().join("mirror.toml"), text).unwrap();
     }
@@ -187,6 +204,20 @@ impl Service {
             .await
             .unwrap();
         (answer.status().as_u16(), answer.text().await.unwrap())
+    }
+
+    /// Asks for something that needs the token `a-token-of-sixteen`.
+    pub(super) async fn ask(&self, method: &str, path: &str) -> u16 {
+        let url = format!("{}{path}", self.base);
+        let request = self.client.request(method.parse().unwrap(), url);
+        let request = request.bearer_auth("a-token-of-sixteen");
+        let request = match method {
+            "POST" => request
+                .header("content-type", "application/json")
+                .body("{\"purpose\": \"sync\"}"),
+            _ => request,
+        };
+        request.send().await.unwrap().status().as_u16()
     }
 
     pub(super) async fn status(&self) -> Value {
