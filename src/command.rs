@@ -214,10 +214,13 @@ async fn plan(
     observer: Arc<dyn Observer>,
     stop: &CancellationToken,
 ) -> anyhow::Result<Exit> {
-    let Some((mirror, prepared)) = prepare(args, config, observer, stop, Purpose::Look).await?
+    let Some((mirror, mut prepared)) = prepare(args, config, observer, stop, Purpose::Look).await?
     else {
         return Ok(Exit::Interrupted);
     };
+    if let Some(shard) = config.shard {
+        prepared.only_of(shard);
+    }
     let places = places(&mirror);
     drop(mirror);
     let summary = prepared.summary(&places);

@@ -28,6 +28,20 @@ async fn a_plan_tells_the_bytes_that_are_to_come_and_changes_nothing() {
 }
 
 #[tokio::test]
+async fn a_plan_of_a_share_has_no_more_than_the_share() {
+    let (desk, far) = desk();
+    let mut files = 0;
+    for shard in ["0/2", "1/2"] {
+        let arguments = [far[0].as_str(), &far[1], "--shard", shard, "-o", "json"];
+        let output = desk.run("plan", &arguments).await;
+        assert_eq!(output.status.code(), Some(0), "{}", told(&output));
+        let plan: Value = serde_json::from_slice(&output.stdout).unwrap();
+        files += plan["files"].as_array().unwrap().len();
+    }
+    assert_eq!(files, 2, "each file is in one share");
+}
+
+#[tokio::test]
 async fn a_length_that_nobody_tells_or_that_is_wrong_stops_nothing() {
     for fault in [Fault::status(405), Fault::Longer(5), Fault::HtmlPage] {
         let (desk, far) = desk();
