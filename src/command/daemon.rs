@@ -2,7 +2,6 @@
 
 mod following;
 pub(super) mod hooks;
-pub(super) mod leases;
 mod memory;
 mod process;
 mod pruning;

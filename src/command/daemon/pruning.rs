@@ -7,9 +7,9 @@ use anyhow::bail;
 use jiff::Timestamp;
 
 use super::following::Following;
-use super::leases::All;
 use super::runner::SetRunner;
 use crate::asset::Key;
+use crate::command::leases::All;
 use crate::events::Observer;
 use crate::prune::{self, Mode};
 use crate::record::End;

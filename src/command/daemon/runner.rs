@@ -8,11 +8,11 @@ use jiff::Timestamp;
 use tokio_util::sync::CancellationToken;
 
 use super::following::{Following, following};
-use super::leases::{All, Leases};
 use super::process::{Process, Versions};
 use super::sets;
 use super::standing::{Told, standing};
 use crate::board::{ReleaseState, ReleaseStatus};
+use crate::command::leases::{All, Leases};
 use crate::command::{parts, places};
 use crate::config::{Config, SetSettings, Target};
 use crate::events::{self, Observer, Silent, told};

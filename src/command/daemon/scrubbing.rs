@@ -8,10 +8,10 @@ use futures::FutureExt;
 use futures::future::BoxFuture;
 use jiff::Timestamp;
 
-use super::leases::All;
 use super::runner::SetRunner;
 use crate::asset::Key;
 use crate::audit::Finding;
+use crate::command::leases::All;
 use crate::command::parts;
 use crate::config::Rate;
 use crate::events::{Observer, told};
