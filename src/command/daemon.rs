@@ -96,10 +96,7 @@ pub(super) async fn kept_by_set(
     config: &Config,
     name: &str,
 ) -> anyhow::Result<(Config, Keeping, Duration)> {
-    let all = Arc::new(sets::All {
-        config: config.clone(),
-        named: sets::named(config)?,
-    });
+    let all = Arc::new(sets::All::new(config)?);
     let set = all
         .named
         .get(name)

@@ -150,9 +150,20 @@ pub(super) async fn mirror(
     observer: Arc<dyn Observer>,
     draining: CancellationToken,
 ) -> anyhow::Result<Arc<Mirror>> {
+    mirror_from(origins(config)?, config, targets, observer, draining).await
+}
+
+/// The same, from upstreams that others work with as well.
+pub(super) async fn mirror_from(
+    origins: Origins,
+    config: &Config,
+    targets: Vec<Arc<dyn Store>>,
+    observer: Arc<dyn Observer>,
+    draining: CancellationToken,
+) -> anyhow::Result<Arc<Mirror>> {
     let spools = spools(config, observer.as_ref()).await?;
     Ok(Arc::new(Mirror {
-        origins: origins(config)?,
+        origins,
         limits: limits(config).remembering(spools.path()),
         targets,
         spools,

@@ -137,8 +137,7 @@ mod tests {
     #[tokio::test]
     async fn sets_keep_what_others_follow_at_their_targets_and_no_more() {
         let config: Config = toml::from_str(SETTINGS).unwrap();
-        let named = sets::named(&config).unwrap();
-        let all = std::sync::Arc::new(All { config, named });
+        let all = std::sync::Arc::new(All::new(&config).unwrap());
         let process = std::sync::Arc::new(Process::alone("/nowhere".into()));
         for (name, kept) in [
             ("elsewhere", &["1.34.8"][..]),
