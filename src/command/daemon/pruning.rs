@@ -4,7 +4,6 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use anyhow::bail;
-use jiff::Timestamp;
 
 use super::following::Following;
 use super::leases::All;
@@ -58,7 +57,8 @@ impl SetRunner {
         };
         let mut notes = Vec::new();
         for target in targets {
-            let pruned = prune::prune(target.as_ref(), keeping, Timestamp::now(), mode).await?;
+            let now = self.process.clock.now();
+            let pruned = prune::prune(target.as_ref(), keeping, now, mode).await?;
             tracing::info!(set = self.name, "pruned:\n{pruned}");
             notes.extend(pruned.notes);
         }
