@@ -12,6 +12,8 @@ pub(super) mod sets;
 mod signals;
 mod standing;
 mod systemd;
+#[cfg(test)]
+mod tests;
 
 use std::sync::Arc;
 use std::time::Duration;
