@@ -117,6 +117,11 @@ async fn troubles_come_and_go_and_two_regions_end_complete_from_one_crossing() {
         .collect();
     let each = ["8", "9", "10"].map(|patch| format!("kops-1.36.2_kubernetes-1.34.{patch}"));
     assert_eq!(names, each.each_ref(), "each is told once: {messages:#?}");
+    let upstreams = |message: &Value| message["occasion"] == "upstream";
+    assert!(
+        !messages.iter().any(upstreams),
+        "silence is no change: {messages:#?}"
+    );
     let (code, said) = service.end(Signal::TERM).await;
     assert_eq!(code, Some(0), "{said}");
 }
