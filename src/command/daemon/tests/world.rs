@@ -113,6 +113,21 @@ impl World {
         fs::remove_file(self.folder_of(target, kubernetes)).unwrap();
     }
 
+    /// A target is not there at all: a file is where its folder was.
+    pub(super) fn take_away(&self, target: &str) {
+        fs::rename(self.dir.path().join(target), self.aside(target)).unwrap();
+        fs::write(self.dir.path().join(target), "in the way").unwrap();
+    }
+
+    pub(super) fn bring_back(&self, target: &str) {
+        fs::remove_file(self.dir.path().join(target)).unwrap();
+        fs::rename(self.aside(target), self.dir.path().join(target)).unwrap();
+    }
+
+    fn aside(&self, target: &str) -> PathBuf {
+        self.dir.path().join(format!("{target}-aside"))
+    }
+
     /// Whether a release's kubelet is at a target.
     pub(super) fn has(&self, target: &str, kubernetes: &str) -> bool {
         let folder = self.folder_of(target, kubernetes);
