@@ -227,6 +227,8 @@ pub enum LeftTo {
     OtherShard,
     /// Upstream has other bytes under a name that a complete release has here: somebody has to look.
     Operator,
+    /// Whoever vouched for what a complete release has here was not heard.
+    Witness,
 }
 
 /// Why a run could not even begin.

@@ -2,6 +2,7 @@
 //! somebody who is told.
 
 mod crowd;
+mod story;
 mod upstream;
 
 use std::time::{Duration, Instant};

@@ -6,7 +6,6 @@ use std::time::Duration;
 
 use futures::FutureExt;
 use futures::future::BoxFuture;
-use jiff::Timestamp;
 
 use super::runner::SetRunner;
 use crate::asset::Key;
@@ -109,7 +108,7 @@ impl SetRunner {
             time: Some(PORTION),
         };
         loop {
-            let now = Timestamp::now();
+            let now = self.process.clock.now();
             let scrubbed =
                 scrub::scrub(target.as_ref(), position, &budget, now, &closing.stop).await?;
             pass.read += scrubbed.objects;
