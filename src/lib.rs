@@ -16,6 +16,7 @@
 pub mod asset;
 pub mod digest;
 pub mod events;
+pub mod image;
 pub mod layout;
 pub mod record;
 pub mod report;
