@@ -165,6 +165,9 @@ pub struct Counters {
     pub runs: Vec<(String, Purpose, End, u64)>,
     /// By set and class.
     pub failures: Vec<(String, FailureClass, u64)>,
+    /// Pointers that stayed where they were, since their release was not complete, by set.
+    #[serde(default)]
+    pub withheld: BTreeMap<String, u64>,
     /// Messages to webhooks: sent, and given up.
     pub told: u64,
     pub untold: u64,

@@ -119,6 +119,7 @@ fn reconstructed(completed: &[Completed]) -> Vec<Run> {
         skipped: 0,
         repaired: 0,
         failed: 0,
+        withheld: 0,
         bytes_fetched: completed.bytes,
         bytes_refetched: 0,
         bytes_by_origin: std::collections::BTreeMap::new(),

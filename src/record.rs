@@ -78,6 +78,9 @@ pub struct Run {
     pub skipped: u64,
     pub repaired: u64,
     pub failed: u64,
+    /// Pointers that stay where they were, since a release of the run is not complete: a consequence, not counted in `failed`.
+    #[serde(default)]
+    pub withheld: u64,
     pub bytes_fetched: u64,
     pub bytes_refetched: u64,
     /// By the host that brought them.

@@ -23,6 +23,7 @@ fn run(second: i64) -> Run {
         skipped: 40,
         repaired: 0,
         failed: 1,
+        withheld: 0,
         bytes_fetched: 1 << 30,
         bytes_refetched: 0,
         bytes_by_origin: BTreeMap::from([("dl.k8s.io".to_owned(), 1 << 30)]),

@@ -260,6 +260,7 @@ mod tests {
             skipped: 0,
             repaired: 0,
             failed: 0,
+            withheld: 0,
             bytes_fetched: 0,
             bytes_refetched: 0,
             bytes_by_origin: std::collections::BTreeMap::new(),

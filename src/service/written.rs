@@ -46,6 +46,7 @@ pub(super) fn run(
         skipped: count(Kind::Skipped),
         repaired: count(Kind::Repaired),
         failed: count(Kind::Failed),
+        withheld: count(Kind::Withheld),
         bytes_fetched: report.bytes_fetched,
         bytes_refetched: report.bytes_refetched,
         bytes_by_origin: links
@@ -99,6 +100,7 @@ pub(super) fn count(counters: &mut Counters, run: &Run, ran: &Ran) {
             None => counters.failures.push((run.set.clone(), class, failed)),
         }
     }
+    *counters.withheld.entry(run.set.clone()).or_default() += run.withheld;
     counters.scrubbed += ran.scrubbed;
     counters.damaged += ran.damaged;
 }

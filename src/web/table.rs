@@ -149,8 +149,15 @@ fn lines_of_last_run(run: &Run, now: Timestamp, out: &mut String) -> std::fmt::R
     }
     let shown = run.failures.len().min(FAILURES_SHOWN) as u64;
     match run.failed.saturating_sub(shown) {
+        0 => {}
+        more => writeln!(out, "            and {more} more")?,
+    }
+    match run.withheld {
         0 => Ok(()),
-        more => writeln!(out, "            and {more} more"),
+        pointers => writeln!(
+            out,
+            "  withheld  {pointers} pointers, until what they lead to is complete"
+        ),
     }
 }
 
@@ -240,6 +247,7 @@ mod tests {
             skipped: 0,
             repaired: 0,
             failed: 12,
+            withheld: 2,
             bytes_fetched: 0,
             bytes_refetched: 0,
             bytes_by_origin: BTreeMap::new(),
@@ -289,6 +297,7 @@ mod tests {
             "  last run  sync 20261124T180000Z-1 some-failed, 2h 0m ago",
             "  failed    bin/kubelet (corrupt): other bytes came",
             "            and 2 more",
+            "  withheld  2 pointers, until what they lead to is complete",
         ] {
             assert!(
                 table.lines().any(|is| is == line),

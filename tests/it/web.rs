@@ -2,6 +2,7 @@
 
 mod browser;
 mod office;
+mod sample;
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
@@ -661,6 +662,8 @@ async fn metrics_tell_what_the_board_has() {
         "kops_mirror_failures_total{class=\"origin\",set=\"broken\"} 3".to_owned(),
         "kops_mirror_failures_total{class=\"spool\",set=\"stable\"} 0".to_owned(),
         "kops_mirror_runs_total{end=\"done\",purpose=\"sync\",set=\"stable\"} 7".to_owned(),
+        "kops_mirror_withheld_pointers_total{set=\"stable\"} 2".to_owned(),
+        "kops_mirror_withheld_pointers_total{set=\"broken\"} 0".to_owned(),
         "kops_mirror_messages_total{result=\"sent\"} 5".to_owned(),
         "kops_mirror_messages_total{result=\"given-up\"} 1".to_owned(),
         "kops_mirror_scrubbed_objects_total 400".to_owned(),

@@ -89,6 +89,7 @@ impl Office {
                 .insert("dl.k8s.io".to_owned(), 987_654_321);
             counters.runs = vec![("stable".to_owned(), Purpose::Sync, End::Done, 7)];
             counters.failures = vec![("broken".to_owned(), FailureClass::Origin, 3)];
+            counters.withheld.insert("stable".to_owned(), 2);
             (counters.told, counters.untold) = (5, 1);
             (counters.scrubbed, counters.damaged) = (400, 2);
         });
@@ -281,6 +282,7 @@ fn empty_run(now: Timestamp, hours: f64, id: &str, set: &str) -> Run {
         skipped: 124,
         repaired: 0,
         failed: 0,
+        withheld: 0,
         bytes_fetched: 0,
         bytes_refetched: 0,
         bytes_by_origin: BTreeMap::new(),
@@ -316,6 +318,7 @@ fn past_run(now: Timestamp, back: u64) -> Run {
         run.end = End::SomeFailed;
         run.failures = failures();
         run.failed = run.failures.len() as u64;
+        run.withheld = 2;
     } else if back == 7 {
         run.end = End::HeldByOther;
     } else if back == 9 {
