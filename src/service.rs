@@ -42,7 +42,8 @@ pub struct Set {
 /// Where what was is kept. What can't be written or read is told in the log: the targets know better.
 #[async_trait]
 pub trait Memory: Send + Sync + fmt::Debug {
-    async fn add(&self, run: &Run);
+    /// How it is remembered: it may stand for several that only repeat each other.
+    async fn add(&self, run: Run) -> Run;
 
     /// Newest first: at most so many, of those before a run's id.
     async fn runs(&self, most: usize, before: Option<&str>) -> Vec<Run>;

@@ -256,6 +256,7 @@ mod tests {
             ended: jiff::Timestamp::UNIX_EPOCH,
             end,
             why: None,
+            repeated: None,
             transferred: 0,
             skipped: 0,
             repaired: 0,

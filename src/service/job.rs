@@ -167,7 +167,7 @@ impl Job {
             self.purpose,
             run.end
         );
-        self.service.memory.add(&run).await;
+        let run = self.service.memory.add(run).await;
         for occasion in written::occasions(&run, &ran) {
             self.service.teller.tell(occasion);
         }

@@ -42,6 +42,7 @@ pub(super) fn run(
         ended,
         end: ran.end,
         why: ran.why.clone(),
+        repeated: None,
         transferred: count(Kind::Transferred),
         skipped: count(Kind::Skipped),
         repaired: count(Kind::Repaired),

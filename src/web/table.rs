@@ -9,7 +9,7 @@ use jiff::{SignedDuration, Timestamp};
 
 use super::states;
 use crate::board::{Progress, ReleaseState, SetStatus, Status};
-use crate::record::{End, Run};
+use crate::record::{End, Repeated, Run};
 
 /// More lines of failures than this hide the rest of the table.
 const FAILURES_SHOWN: usize = 10;
@@ -134,6 +134,10 @@ fn lines_of_last_run(run: &Run, now: Timestamp, out: &mut String) -> std::fmt::R
         "  last run  {} {} {}, {ended}",
         run.purpose, run.id, run.end
     )?;
+    if let Some(Repeated { times, since }) = run.repeated {
+        let since = ago(now, since);
+        writeln!(out, "            {times} times like this, since {since}")?;
+    }
     if let Some(why) = &run.why {
         writeln!(out, "            {why}")?;
     }
@@ -243,6 +247,7 @@ mod tests {
             ended: time("2026-11-24T19:00:00Z"),
             end: End::SomeFailed,
             why: None,
+            repeated: None,
             transferred: 1,
             skipped: 0,
             repaired: 0,
@@ -322,6 +327,20 @@ mod tests {
         );
         assert!(table.contains("  next run  now\n"), "{table}");
         assert!(!table.contains("  failed  "), "{table}");
+    }
+
+    #[test]
+    fn what_only_repeats_itself_takes_one_line() {
+        let mut status = status();
+        let run = status.sets[0].last_run.as_mut().unwrap();
+        run.end = End::HeldByOther;
+        run.repeated = Some(Repeated {
+            times: 12,
+            since: time("2026-11-24T09:00:00Z"),
+        });
+        let table = table(&status, time(NOW));
+        let line = "            12 times like this, since 12h 0m ago\n";
+        assert!(table.contains(line), "{table}");
     }
 
     #[test]

@@ -9,7 +9,7 @@ use jiff::{SignedDuration, Timestamp};
 use kops_mirror::board::{
     AtTarget, Board, Desk, FileProgress, Progress, Refused, ReleaseState, ReleaseStatus, SetStatus,
 };
-use kops_mirror::record::{End, Failure, FailureClass, Purpose, Run};
+use kops_mirror::record::{End, Failure, FailureClass, Purpose, Repeated, Run};
 use serde_json::{Value, json};
 
 pub(crate) const TARGETS: [&str; 2] = [
@@ -278,6 +278,7 @@ fn empty_run(now: Timestamp, hours: f64, id: &str, set: &str) -> Run {
         ended: hours_before(now, hours - 0.002),
         end: End::Done,
         why: None,
+        repeated: None,
         transferred: 0,
         skipped: 124,
         repaired: 0,
@@ -321,6 +322,10 @@ fn past_run(now: Timestamp, back: u64) -> Run {
         run.withheld = 2;
     } else if back == 7 {
         run.end = End::HeldByOther;
+        run.repeated = Some(Repeated {
+            times: 12,
+            since: hours_before(now, hours + 6.0),
+        });
     } else if back == 9 {
         run.end = End::Interrupted;
     }
