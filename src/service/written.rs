@@ -118,6 +118,7 @@ fn failures_by_class(ran: &Ran) -> BTreeMap<FailureClass, u64> {
 
 /// Puts it on the board.
 pub(super) fn show(set: &mut SetStatus, run: Run, ran: Ran) {
+    set.waits_no_more(&run.id);
     set.end_progress(&run.id);
     if let Some(releases) = ran.releases {
         set.releases = releases;

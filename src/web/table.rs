@@ -8,7 +8,7 @@ use indicatif::{BinaryBytes, FormattedDuration, HumanCount};
 use jiff::{SignedDuration, Timestamp};
 
 use super::states;
-use crate::board::{Progress, ReleaseState, SetStatus, Status};
+use crate::board::{Progress, ReleaseState, SetStatus, Status, WaitingRun};
 use crate::record::{End, Repeated, Run};
 
 /// More lines of failures than this hide the rest of the table.
@@ -41,8 +41,17 @@ fn lines_of_set(set: &SetStatus, now: Timestamp, out: &mut String) -> std::fmt::
     if let Some(progress) = &set.progress {
         lines_of_progress(progress, now, out)?;
     }
-    if set.queued > 0 {
-        writeln!(out, "  waiting   {} runs", set.queued)?;
+    for waiting in &set.waiting {
+        let WaitingRun {
+            run,
+            purpose,
+            since,
+        } = waiting;
+        writeln!(
+            out,
+            "  waiting   {purpose} {run}, since {}",
+            ago(now, *since)
+        )?;
     }
     let next = set
         .next_run
@@ -278,7 +287,13 @@ mod tests {
                     release("z", ReleaseState::Failed),
                 ],
                 progress: Some(progress()),
+                beside: None,
                 queued: 1,
+                waiting: vec![WaitingRun {
+                    run: "20261124T205900Z-4".to_owned(),
+                    purpose: Purpose::Scrub,
+                    since: time("2026-11-24T20:59:00Z"),
+                }],
                 notes: vec!["upstream withdrew y".to_owned()],
             });
         });
@@ -295,7 +310,7 @@ mod tests {
             "  target    s3://empty/: no releases",
             "  running   sync 20261124T205500Z-2 (fetching), began 5m ago",
             "            12 of 1,200 files, 3.00 GiB of 4.00 GiB (75 %), 1.00 MiB/s, 00:17:04 left",
-            "  waiting   1 runs",
+            "  waiting   scrub 20261124T205900Z-4, since 1m ago",
             "  next run  in 7m",
             "  success   never",
             "  note      upstream withdrew y",

@@ -23,6 +23,8 @@ use office::{Office, TARGETS};
 
 const SECRET: &str = "a-secret-that-nobody-guesses";
 const RUNNING: &str = "20261124T210500Z-3";
+const BESIDE: &str = "20261124T190000Z-1";
+const WAITING: &str = "20261124T210600Z-4";
 
 /// Longer than any answer on loopback takes that is on its way at all.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -242,12 +244,20 @@ async fn runs_are_read_page_by_page() {
 }
 
 #[tokio::test]
-async fn a_run_is_told_while_it_is_under_way_and_when_it_has_ended() {
+async fn a_run_is_told_while_it_waits_while_it_is_under_way_and_when_it_has_ended() {
     let lab = Lab::start().await;
     let told = lab.json(&format!("/api/v1/runs/{RUNNING}")).await;
-    assert_eq!(told["state"], "under-way");
+    assert_eq!(told["state"], "running");
     assert_eq!(told["set"], "stable");
     assert_eq!(told["progress"]["run"], RUNNING);
+    // A scrub goes on beside it, and one waits.
+    let told = lab.json(&format!("/api/v1/runs/{BESIDE}")).await;
+    assert_eq!(told["state"], "running");
+    assert_eq!(told["progress"]["purpose"], "scrub");
+    let told = lab.json(&format!("/api/v1/runs/{WAITING}")).await;
+    assert_eq!(told["state"], "waiting");
+    assert_eq!(told["set"], "stable");
+    assert_eq!(told["waiting"]["purpose"], "prune");
     let run = &lab.office.history[3];
     let told = lab.json(&format!("/api/v1/runs/{}", run.id)).await;
     assert_eq!(told, json!({"state": "ended", "run": run}));

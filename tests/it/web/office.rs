@@ -8,6 +8,7 @@ use async_trait::async_trait;
 use jiff::{SignedDuration, Timestamp};
 use kops_mirror::board::{
     AtTarget, Board, Desk, FileProgress, Progress, Refused, ReleaseState, ReleaseStatus, SetStatus,
+    WaitingRun,
 };
 use kops_mirror::record::{End, Failure, FailureClass, Purpose, Repeated, Run};
 use serde_json::{Value, json};
@@ -168,7 +169,13 @@ fn stable(now: Timestamp, releases: usize, history: &[Run]) -> SetStatus {
         last_success: Some(hours_before(now, 2.1)),
         releases: (0..releases).map(|at| release(now, at)).collect(),
         progress: Some(progress(now)),
+        beside: Some(scrub(now)),
         queued: 1,
+        waiting: vec![WaitingRun {
+            run: "20261124T210600Z-4".to_owned(),
+            purpose: Purpose::Prune,
+            since: hours_before(now, 0.04),
+        }],
         notes: vec![
             "kops-1.34.1_kubernetes-1.33.2 was withdrawn upstream; what is mirrored was left as it is".to_owned(),
         ],
@@ -190,7 +197,9 @@ fn broken(now: Timestamp) -> SetStatus {
         last_success: None,
         releases: vec![],
         progress: None,
+        beside: None,
         queued: 0,
+        waiting: vec![],
         notes: vec![],
     }
 }
@@ -266,6 +275,13 @@ fn progress(now: Timestamp) -> Progress {
         bytes_total: Some(4_200_000_000),
         bytes_per_second: 11.3e6,
         files,
+    }
+}
+
+fn scrub(now: Timestamp) -> Progress {
+    Progress {
+        files_done: 900,
+        ..Progress::begun("20261124T190000Z-1", Purpose::Scrub, hours_before(now, 2.0))
     }
 }
 
