@@ -15,6 +15,7 @@ use reqwest::header::HeaderMap;
 use reqwest::{Client, Method, RequestBuilder, Response};
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
+use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
@@ -48,7 +49,7 @@ impl Lab {
         let web = Web {
             board: office.board(),
             desk: Arc::clone(&office) as Arc<dyn Desk>,
-            token: secret.map(|secret| Token::new(secret).unwrap()),
+            token: watch::channel(secret.map(|secret| Token::new(secret).unwrap())).1,
         };
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
         let address = listener.local_addr().unwrap();
