@@ -61,7 +61,7 @@ impl Desk for Office {
             let why = "dl.k8s.io can't be reached: connection refused".to_owned();
             return Err(Refused::Failed(why));
         }
-        Ok(json!({"transfers": 3, "bytes": 12_345}))
+        Ok(plan())
     }
 
     async fn runs(&self, most: usize, before: Option<&str>) -> Result<Vec<Run>, Refused> {
@@ -346,6 +346,55 @@ fn past_run(now: Timestamp, back: u64) -> Run {
         run.end = End::Interrupted;
     }
     run
+}
+
+/// As `kops-mirror plan -o json` prints it: more files than a page shows at once, and each kind of thing to do.
+pub(crate) fn plan() -> Value {
+    let missing = json!({"action": "transfer", "why": "it is missing"});
+    let skip = json!({"action": "skip"});
+    let file = |key: String, length: Option<u64>, actions: [&Value; 2]| {
+        json!({
+            "key": key, "canonical": format!("https://dl.k8s.io/{key}"), "length": length,
+            "vouched_by": ["https://dl.k8s.io/kubelet.sha256"], "actions": actions,
+        })
+    };
+    let mut files = vec![
+        file(
+            "release/v1.36.9/bin/linux/amd64/kubelet".to_owned(),
+            Some(58_000_000),
+            [&missing, &missing],
+        ),
+        file(
+            "release/v1.36.9/bin/linux/arm64/kubelet".to_owned(),
+            None,
+            [&missing, &skip],
+        ),
+        file(
+            "release/v1.36.9/bin/linux/arm64/kubectl".to_owned(),
+            Some(42_000_000),
+            [
+                &json!({"action": "inspect", "why": "its ETag '9f-2' is not an <i>MD5</i>"}),
+                &json!({"action": "sidecars", "sidecars": ["sha256", "sha1"]}),
+            ],
+        ),
+    ];
+    files.extend((0..150).map(|at| {
+        let key = format!("kops/1.36.2/images/part-{at}.tar.gz");
+        file(key, Some(10_000_000), [&missing, &missing])
+    }));
+    json!({
+        "targets": TARGETS,
+        "totals": {
+            "transfer": 152, "inspect": 1, "sidecars": 0, "skip": 700, "refused": 1,
+            "bytes_known": 1_558_000_000_u64, "lengths_unknown": 1, "requests": 620,
+        },
+        "releases": [
+            {"name": "kops-1.36.2_kubernetes-1.36.9", "files": 154, "refused": 1, "bytes_known": 1_558_000_000_u64},
+            {"name": "kops-1.36.2_kubernetes-1.36.8", "files": 150, "refused": 0, "bytes_known": 1_500_000_000_u64},
+        ],
+        "files": files,
+        "refused": [{"key": "binaries/runc.amd64", "why": "nobody vouches for it: github.com answered 404"}],
+    })
 }
 
 fn failures() -> Vec<Failure> {
