@@ -36,8 +36,15 @@ impl Renewal<'_> {
         let token = token(config)?;
         let fixed = self.fixed(config)?;
         // Nothing fails from here on.
+        let count = sets.len();
+        self.notifier.renew(&hooks);
+        self.token.send_replace(token);
+        self.drain.send_replace(config.service.drain);
+        self.history.keep(config.service.runs_kept.get() as u64);
+        // What remains of [service] comes with the sets, for their next runs.
+        self.sets.send_replace(sets);
         tracing::info!(
-            sets = sets.len(),
+            sets = count,
             hooks = hooks.len(),
             "the settings were read again"
         );
@@ -47,12 +54,6 @@ impl Renewal<'_> {
                 fixed.join(", ")
             );
         }
-        self.notifier.renew(&hooks);
-        self.token.send_replace(token);
-        self.drain.send_replace(config.service.drain);
-        self.history.keep(config.service.runs_kept.get() as u64);
-        // What remains of [service] comes with the sets, for their next runs.
-        self.sets.send_replace(sets);
         Ok(())
     }
 
