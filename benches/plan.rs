@@ -157,6 +157,7 @@ fn vouched(asset: Asset) -> Vouched {
         vouched_by: vec!["the given list".to_owned()],
         content: None,
         overruled: None,
+        is_public_alone: false,
         names_version: None,
     }
 }

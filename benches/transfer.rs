@@ -28,7 +28,7 @@ use kops_mirror::retry::Policy;
 use kops_mirror::spool::SpoolFolder;
 use kops_mirror::store::folder::FolderStore;
 use kops_mirror::store::{
-    Attributes, Condition, Content, ETag, Listing, Stat, Store, StoreError, StoreErrorKind,
+    Attributes, Condition, Content, ETag, Listing, Object, Stat, Store, StoreError, StoreErrorKind,
 };
 use kops_mirror::sync::{self, Wanted};
 use kops_mirror::transfer::Mirror;
@@ -505,6 +505,10 @@ impl Store for Discarding {
 
     async fn list(&self) -> Result<Listing, StoreError> {
         Ok(Listing::default())
+    }
+
+    async fn list_service(&self) -> Result<Vec<Object>, StoreError> {
+        Ok(Vec::new())
     }
 
     async fn stat(&self, _: &Key) -> Result<Option<Stat>, StoreError> {

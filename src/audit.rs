@@ -388,6 +388,7 @@ fn from_index(entry: &Entry, role: Role, release: &Release) -> Option<Vouched> {
         vouched_by: entry.vouched_by.clone(),
         content: None,
         overruled: None,
+        is_public_alone: false,
         names_version: None,
     })
 }

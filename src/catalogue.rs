@@ -16,6 +16,7 @@ pub mod version;
 
 use std::cmp::Ordering;
 use std::collections::HashMap;
+use std::sync::{Arc, LazyLock};
 
 use semver::Version;
 use url::Url;
@@ -43,16 +44,19 @@ pub struct Wanted {
 }
 
 /// The files of all releases that it knows.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Catalogue {
-    table: Table,
-    known: Known,
+    table: Arc<Table>,
+    known: Arc<Known>,
 }
 
 impl Catalogue {
     /// The catalogue that the program carries.
     pub fn builtin() -> Self {
-        Self::parse(BUILTIN).expect("the tests read the catalogue that is compiled in")
+        static READ: LazyLock<Catalogue> = LazyLock::new(|| {
+            Catalogue::parse(BUILTIN).expect("the tests read the catalogue that is compiled in")
+        });
+        READ.clone()
     }
 
     /// Reads a catalogue in the form of `config/catalogue.toml`; unknown keys are errors.
@@ -62,7 +66,10 @@ impl Catalogue {
             source: Box::new(source),
         })?;
         let known = Known::parse(BUILTIN_DIGESTS)?;
-        let catalogue = Self { table, known };
+        let catalogue = Self {
+            table: Arc::new(table),
+            known: Arc::new(known),
+        };
         catalogue
             .table
             .file

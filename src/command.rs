@@ -4,10 +4,12 @@ mod bench;
 mod consumer;
 mod daemon;
 mod demo;
+mod leases;
 mod operator;
 mod parts;
 mod policy;
 mod select;
+mod syncing;
 
 use std::io::{self, Write};
 use std::path::Path;
@@ -22,18 +24,19 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
+use self::leases::Taker;
 use crate::asset::Asset;
 use crate::audit::{self, Audit};
 use crate::catalogue::listing::Listing;
-use crate::cli::{AssetsArgs, Cli, Command, Output, RepairArgs, ServeArgs, SyncArgs, VerifyArgs};
-use crate::config::{Config, Environment, Target};
+use crate::cli::{AssetsArgs, Cli, Command, Output, RepairArgs, ServeArgs, VerifyArgs};
+use crate::config::{Config, Environment};
 use crate::events::{Logged, Observer};
+use crate::lease::{Lost, Owner};
 use crate::report::{Exit, Report};
 use crate::serve;
-use crate::sync::{self, Prepared, SyncError};
+use crate::store::StoreError;
 use crate::terminal::Screen;
 use crate::transfer::Mirror;
-use crate::vouch::Hearing;
 
 /// Runs what was typed. An error is one that stopped it before it could begin: a failed asset is not.
 pub fn run(cli: &Cli, screen: &Screen) -> anyhow::Result<Exit> {
@@ -84,8 +87,8 @@ async fn run_with(
     let mut signals = JoinSet::new();
     signals.spawn(stop_on_signal(stop.clone())?);
     match command {
-        Command::Sync(args) => sync(args, output, config, observer, &stop, screen).await,
-        Command::Plan(args) => plan(args, output, config, observer, &stop).await,
+        Command::Sync(args) => syncing::sync(args, output, config, observer, &stop, screen).await,
+        Command::Plan(args) => syncing::plan(args, output, config, observer, &stop).await,
         Command::Assets(args) => assets(args, output, config, observer.as_ref()),
         Command::Verify(args) => stop
             .run_until_cancelled(verify(args, output, config))
@@ -127,70 +130,6 @@ fn stop_on_signal(stop: CancellationToken) -> anyhow::Result<impl Future<Output 
     })
 }
 
-async fn sync(
-    args: &SyncArgs,
-    output: Output,
-    config: &Config,
-    observer: Arc<dyn Observer>,
-    stop: &CancellationToken,
-    screen: &Screen,
-) -> anyhow::Result<Exit> {
-    let run = prepare(args, config, observer, stop, Purpose::Write).await?;
-    let Some((mirror, prepared)) = run else {
-        return Ok(Exit::Interrupted);
-    };
-    let report = match config.shard {
-        Some(shard) => sync::carry_out_share(&mirror, prepared, shard, stop).await,
-        None => sync::carry_out(&mirror, prepared, stop).await,
-    };
-    close(&report, output, config, mirror, screen)
-}
-
-/// What a command is there for at its targets.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Purpose {
-    Look,
-    Write,
-}
-
-/// Selects, reaches the targets, hears the witnesses and plans. None when it was interrupted.
-async fn prepare(
-    args: &SyncArgs,
-    config: &Config,
-    observer: Arc<dyn Observer>,
-    stop: &CancellationToken,
-    purpose: Purpose,
-) -> anyhow::Result<Option<(Arc<Mirror>, Prepared)>> {
-    let prepared = stop.run_until_cancelled(async {
-        let origins = parts::origins(config)?;
-        let limits = parts::limits(config);
-        let hearing = Hearing::new(&origins, &limits, config.retry.policy());
-        let list = args.selection.assets.as_deref();
-        let selected = select::online(config, list, &hearing, observer.as_ref()).await?;
-        let targets = parts::targets(config).await?;
-        for (to, target) in config.to.iter().zip(&targets) {
-            let makes = config.s3.create_bucket || matches!(to, Target::Folder(_));
-            target.prepare(purpose == Purpose::Write && makes).await?;
-        }
-        let mirror = parts::mirror(
-            config,
-            targets,
-            Arc::clone(&observer),
-            CancellationToken::new(),
-        )
-        .await?;
-        match sync::prepare(&mirror, selected.releases, stop).await {
-            Ok(mut prepared) => {
-                prepared.measure(&mirror, stop).await;
-                Ok(Some((mirror, prepared)))
-            }
-            Err(SyncError::Interrupted) => Ok(None),
-            Err(error) => Err(anyhow::Error::from(error)),
-        }
-    });
-    prepared.await.unwrap_or(Ok(None))
-}
-
 /// Prints the report and ends.
 fn close(
     report: &Report,
@@ -205,34 +144,6 @@ fn close(
         _ => document(report, output)?,
     }
     Ok(report.exit())
-}
-
-async fn plan(
-    args: &SyncArgs,
-    output: Output,
-    config: &Config,
-    observer: Arc<dyn Observer>,
-    stop: &CancellationToken,
-) -> anyhow::Result<Exit> {
-    let Some((mirror, mut prepared)) = prepare(args, config, observer, stop, Purpose::Look).await?
-    else {
-        return Ok(Exit::Interrupted);
-    };
-    if let Some(shard) = config.shard {
-        prepared.only_of(shard);
-    }
-    let places = places(&mirror);
-    drop(mirror);
-    let summary = prepared.summary(&places);
-    match output {
-        Output::Table => say(&summary.to_string())?,
-        _ => document(&summary, output)?,
-    }
-    Ok(if prepared.refused.is_empty() {
-        Exit::Done
-    } else {
-        Exit::SomeFailed
-    })
 }
 
 fn places(mirror: &Mirror) -> Vec<String> {
@@ -302,20 +213,20 @@ async fn repair(
     stop: &CancellationToken,
     screen: &Screen,
 ) -> anyhow::Result<Exit> {
-    let audited = stop.run_until_cancelled(async {
+    let begun = stop.run_until_cancelled(async {
         let targets = parts::targets(config).await?;
-        let mut audits = Vec::new();
         for target in &targets {
             target.prepare(false).await?;
-            audits.push(audit::audit(target.as_ref(), args.deep).await?);
         }
-        let mirror = parts::mirror(config, targets, observer, CancellationToken::new()).await?;
+        let draining = CancellationToken::new();
+        let mirror = parts::mirror(config, targets, Arc::clone(&observer), draining).await?;
+        let audits = audits(&mirror, args.deep).await?;
         anyhow::Ok((mirror, audits))
     });
-    let Some(audited) = audited.await else {
+    let Some(begun) = begun.await else {
         return Ok(Exit::Interrupted);
     };
-    let (mirror, audits) = audited?;
+    let (mirror, audits) = begun?;
     if audits.iter().all(|audit| audit.releases.is_empty()) {
         bail!(
             "no release is marked as ready at {}, so nothing says what should be there: is this the right place? \
@@ -323,8 +234,66 @@ async fn repair(
             places(&mirror).join(" or ")
         );
     }
-    let report = audit::repair(&mirror, audits, stop).await?;
-    close(&report, output, config, mirror, screen)
+    let (report, lost) =
+        repair_under_leases(&mirror, audits, args, config, &observer, stop).await?;
+    let exit = match report {
+        Some(report) => close(&report, output, config, mirror, screen)?,
+        None => Exit::Interrupted,
+    };
+    lost.map_or(Ok(exit), |lost| Err(lost.into()))
+}
+
+async fn audits(mirror: &Mirror, deep: bool) -> Result<Vec<Audit>, StoreError> {
+    let mut audits = Vec::new();
+    for target in &mirror.targets {
+        audits.push(audit::audit(target.as_ref(), deep).await?);
+    }
+    Ok(audits)
+}
+
+/// No report when it was stopped before it had begun to repair; the lease is told that was lost meanwhile.
+async fn repair_under_leases(
+    mirror: &Arc<Mirror>,
+    audits_before: Vec<Audit>,
+    args: &RepairArgs,
+    config: &Config,
+    observer: &Arc<dyn Observer>,
+    stop: &CancellationToken,
+) -> anyhow::Result<(Option<Report>, Option<Lost>)> {
+    if audits_before.iter().all(Audit::is_clean) {
+        return Ok((
+            Some(audit::repair(mirror, audits_before, stop).await?),
+            None,
+        ));
+    }
+    let taker = Taker {
+        targets: &mirror.targets,
+        shard: None,
+        owner: &Owner::this_process(),
+        ttl: config.service.lease,
+    };
+    let taking = taker.wait(observer.as_ref());
+    let Some(leases) = stop.run_until_cancelled(taking).await else {
+        return Ok((None, None));
+    };
+    let leases = leases?;
+    let seen = audits_before.iter().map(|audit| &audit.seen.service[..]);
+    let is_fresh = leases.are_next_after(seen, None);
+    let stop = stop.child_token();
+    let repairing = async {
+        let audits = if is_fresh {
+            Some(audits_before)
+        } else {
+            let again = stop.run_until_cancelled(audits(mirror, args.deep)).await;
+            again.transpose()?
+        };
+        anyhow::Ok(match audits {
+            Some(audits) => Some(audit::repair(mirror, audits, &stop).await?),
+            None => None,
+        })
+    };
+    let (report, lost) = leases.during(&stop, repairing).await;
+    Ok((report?, lost))
 }
 
 async fn serve(args: &ServeArgs, stop: CancellationToken) -> anyhow::Result<Exit> {

@@ -3,6 +3,7 @@
 //! `config/mirror.toml` holds every setting at its default, with the reason for it. This is the only module that reads the
 //! environment; what others need of it they find in [`Config`]. AWS's own variables and profiles are left to its SDK.
 
+mod buckets;
 mod check;
 mod layers;
 mod origins;
@@ -30,6 +31,7 @@ use crate::retry;
 use crate::store::s3::Congestion;
 use crate::sync::Shard;
 
+pub use buckets::BucketSettings;
 pub use layers::{Environment, Layer, variable};
 pub use origins::{BadOrigin, Host, Origin, Proxy, source};
 pub use service::{ExtraFile, HookSettings, Named, ServiceSettings, SetSettings};
@@ -180,6 +182,8 @@ pub struct S3Settings {
     pub create_bucket: bool,
     #[serde(deserialize_with = "units::parsed")]
     pub congestion: Congestion,
+    /// By the bucket's name: see [`S3Settings::of_bucket`].
+    pub buckets: BTreeMap<String, BucketSettings>,
 }
 
 /// A setting that can't be taken.
@@ -349,8 +353,9 @@ impl Config {
                 .unwrap_or_else(|_| path.clone())
                 .display()
                 .to_string(),
-            Target::Bucket { .. } => {
-                let endpoint = self.s3.endpoint.as_ref().map_or("", Url::as_str);
+            Target::Bucket { bucket, .. } => {
+                let s3 = self.s3.of_bucket(bucket);
+                let endpoint = s3.endpoint.as_ref().map_or("", Url::as_str);
                 format!("{target} {endpoint}")
             }
         };

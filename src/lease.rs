@@ -8,31 +8,31 @@
 //! Clocks of hosts differ. So a lease counts as expired only half of its lifetime after it says so (at most
 //! [`SKEW_MAX`] after), while its owner stops when the lifetime is over.
 
-use std::fmt;
-use std::fs;
-use std::process;
+mod claim;
+mod name;
+mod owner;
+mod place;
+
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures::TryStreamExt;
-use jiff::{SignedDuration, Timestamp};
-use serde::{Deserialize, Serialize};
+use futures::future::try_join;
+use jiff::Timestamp;
 use tokio::time::{Instant, sleep, sleep_until, timeout_at};
 use tokio_util::sync::CancellationToken;
 
+use self::claim::{Claim, Standing, standing};
+pub use self::name::Name;
+pub use self::owner::Owner;
+use self::place::{Found, Place};
 use crate::asset::Key;
 use crate::events::told;
 use crate::retry::{Attempts, Class, Policy};
-use crate::store::{
-    Attributes, Condition, ETag, SERVICE_FOLDER, Store, StoreError, StoreErrorKind,
-};
-use crate::verify::Verified;
+use crate::store::{Condition, ETag, Object, Store, StoreError, StoreErrorKind};
 
 /// The most that clocks of two hosts are held to differ by.
 pub const SKEW_MAX: Duration = Duration::from_secs(30);
-
-/// A lease that is larger than this is none.
-const CLAIM_MAX_BYTES: u64 = 64 * 1024;
 
 /// A race is decided after a few of these; a store that is busy gets a few seconds.
 const PATIENCE: Policy = Policy {
@@ -41,113 +41,19 @@ const PATIENCE: Policy = Policy {
     pause_max: Duration::from_secs(2),
 };
 
-/// What a lease is for: all of a target, or one of several shards of the work there. Those of different names do not exclude each
-/// other.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]
-pub enum Name {
-    /// `lease.json`
-    #[default]
-    Whole,
-    /// `lease-2-of-4.json`: the shard, counted from 1, and how many there are.
-    Shard { number: u32, of: u32 },
-}
+/// The leases that bear on one, as they were at a moment: its own and those that it excludes.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Outlook(BTreeMap<Key, ETag>);
 
-impl Name {
-    /// Where it is, below the mirror's prefix.
-    pub fn key(self) -> Key {
-        let key = match self {
-            Self::Whole => format!("{SERVICE_FOLDER}lease.json"),
-            Self::Shard { number, of } => format!("{SERVICE_FOLDER}lease-{number}-of-{of}.json"),
-        };
-        key.parse().expect("it is made of words and numbers")
+impl Outlook {
+    /// Of those that a listing has.
+    pub fn of(name: Name, listed: &[Object]) -> Self {
+        let bearing = listed.iter().filter(|object| {
+            Name::at(&object.key).is_some_and(|other| other == name || name.excludes(other))
+        });
+        let etag = |object: &Object| (object.key.clone(), object.etag.clone());
+        Self(bearing.map(etag).collect())
     }
-}
-
-/// A process that runs, told from every other one. It sees by itself to it that it takes a lease once at a time.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Owner {
-    /// Drawn when the process starts.
-    #[serde(rename = "owner")]
-    pub id: String,
-    /// For the reader.
-    pub host: String,
-    pub pid: u32,
-}
-
-impl Owner {
-    /// This process, under a new name each time.
-    pub fn this_process() -> Self {
-        let host = fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
-        Self {
-            id: format!("{:032x}", fastrand::u128(..)),
-            host: Some(host.trim())
-                .filter(|host| !host.is_empty())
-                .unwrap_or("unknown")
-                .to_owned(),
-            pid: process::id(),
-        }
-    }
-}
-
-impl fmt::Display for Owner {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "process {} on {}", self.pid, self.host)
-    }
-}
-
-/// The content of the object.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-struct Claim {
-    #[serde(flatten)]
-    owner: Owner,
-    acquired: Timestamp,
-    renewed: Timestamp,
-    /// Not after `renewed` when it was released.
-    expires: Timestamp,
-    /// Counts the owners.
-    generation: u64,
-}
-
-impl Claim {
-    fn new(owner: &Owner, ttl: Duration, now: Timestamp, generation: u64) -> Self {
-        Self {
-            owner: owner.clone(),
-            acquired: now,
-            renewed: now,
-            expires: later(now, ttl),
-            generation,
-        }
-    }
-
-    fn renewed(&self, ttl: Duration, now: Timestamp) -> Self {
-        Self {
-            renewed: now,
-            expires: later(now, ttl),
-            ..self.clone()
-        }
-    }
-
-    fn is_of(&self, owner: &Owner) -> bool {
-        self.owner.id == owner.id
-    }
-
-    /// From when on others may take it; None when it was released.
-    fn until(&self) -> Option<Timestamp> {
-        let lifetime = self.expires.duration_since(self.renewed);
-        let lifetime = Duration::try_from(lifetime).ok().filter(|t| !t.is_zero())?;
-        Some(later(self.expires, SKEW_MAX.min(lifetime / 2)))
-    }
-
-    fn document(&self) -> Verified {
-        let mut text = serde_json::to_vec_pretty(self).expect("a claim has only strings for keys");
-        text.push(b'\n');
-        Verified::composed(text)
-    }
-}
-
-fn later(time: Timestamp, by: Duration) -> Timestamp {
-    let by = SignedDuration::try_from(by).unwrap_or(SignedDuration::MAX);
-    time.checked_add(by).unwrap_or(Timestamp::MAX)
 }
 
 /// What came of taking a lease.
@@ -200,10 +106,18 @@ pub struct Lease {
     is_guarded: bool,
     /// When the last renewal that succeeded was begun.
     renewed: Instant,
+    /// What it found, its own key as it was before.
+    found: Outlook,
+    /// It was seen that it is another's.
+    is_lost: bool,
 }
 
 impl Lease {
-    /// Takes the lease if nobody has it, it has expired or been released, or is this owner's already.
+    /// Takes the lease if nobody has it, it has expired or been released, or is this owner's already; and if nobody has one that it
+    /// excludes.
+    ///
+    /// Of two that exclude each other each writes its own first and looks for the other's then, so that one of them at least sees
+    /// the other.
     pub async fn take(
         store: &Arc<dyn Store>,
         name: Name,
@@ -216,39 +130,99 @@ impl Lease {
             key: name.key(),
         };
         let mut attempts = Attempts::new(PATIENCE);
-        loop {
+        let lease = loop {
             let renewed = Instant::now();
-            let (condition, generation) = match standing(place.read().await?, owner, now) {
+            let found = place.read().await?;
+            let found_etag = found.as_ref().map(|found| found.etag.clone());
+            let (condition, generation) = match standing(found, owner, now) {
                 Standing::Free(condition, generation) => (condition, generation),
                 Standing::Theirs { owner, until } => return Ok(Taken::Theirs { owner, until }),
             };
             let claim = Claim::new(owner, ttl, now, generation);
             match place.put(&claim, &condition).await {
                 Ok(etag) => {
-                    let lease = Self {
+                    break Self {
+                        found: Outlook(
+                            found_etag
+                                .map(|e| (place.key.clone(), e))
+                                .into_iter()
+                                .collect(),
+                        ),
                         place,
                         ttl,
                         claim,
                         etag,
                         is_guarded: true,
                         renewed,
+                        is_lost: false,
                     };
-                    return lease.proven().await;
                 }
                 Err(error) => pause_after(error, &mut attempts).await?,
             }
+        };
+        lease.unrivalled(name, now).await
+    }
+
+    /// Gives it back where another holds a lease that this one excludes.
+    async fn unrivalled(mut self, name: Name, now: Timestamp) -> Result<Taken, StoreError> {
+        let mut attempts = Attempts::new(PATIENCE);
+        loop {
+            let Some(rival) = self.rival(name, now).await? else {
+                return self.proven().await;
+            };
+            let is_patient =
+                !name.gives_way_to(rival.name) && self.renewed.elapsed() < self.ttl / 3;
+            let patience = attempts.failed().filter(|_| is_patient);
+            let Some(pause) = patience else {
+                self.release(now).await?;
+                let Rival { owner, until, .. } = rival;
+                return Ok(Taken::Theirs { owner, until });
+            };
+            sleep(pause).await;
         }
+    }
+
+    /// One that holds a lease that this one excludes, of those that are left the longest. Notes what is there.
+    async fn rival(&mut self, name: Name, now: Timestamp) -> Result<Option<Rival>, StoreError> {
+        let listed = self.place.store.list_service().await?;
+        let outlook = Outlook::of(name, &listed);
+        let mut rivals = Vec::new();
+        for (key, etag) in outlook.0 {
+            if key == self.place.key {
+                continue;
+            }
+            let place = Place {
+                store: Arc::clone(&self.place.store),
+                key: key.clone(),
+            };
+            let claim = place.read().await?.and_then(|found| found.claim);
+            rivals.extend(claim.and_then(|claim| self.rival_by(Name::at(&key)?, claim, now)));
+            self.found.0.insert(key, etag);
+        }
+        Ok(rivals.into_iter().max_by_key(|rival| rival.until))
+    }
+
+    fn rival_by(&self, name: Name, claim: Claim, now: Timestamp) -> Option<Rival> {
+        let until = claim.held(now).filter(|_| !claim.is_of(self.owner()))?;
+        let owner = claim.owner;
+        Some(Rival { name, owner, until })
+    }
+
+    /// Whether nobody can have run between that outlook and the taking: what was seen at the target since then is as it was left.
+    pub fn is_next_after(&self, outlook: &Outlook) -> bool {
+        self.found == *outlook
     }
 
     /// Finds out whether the target would have refused, by writes that it must refuse. They have the content that is there, so one
     /// that it lets through changes nothing.
     async fn proven(mut self) -> Result<Taken, StoreError> {
         let never = ETag::new(&"0".repeat(self.etag.as_str().len()));
-        for condition in [Condition::Absent, Condition::Unchanged(never)] {
-            if self.place.lets_through(&self.claim, &condition).await? {
-                self.is_guarded = false;
-                return Ok(Taken::Unguarded(self));
-            }
+        let (absent, unchanged) = (Condition::Absent, Condition::Unchanged(never));
+        let lets_through = |condition| self.place.lets_through(&self.claim, condition);
+        let (first, second) = try_join(lets_through(&absent), lets_through(&unchanged)).await?;
+        if first || second {
+            self.is_guarded = false;
+            return Ok(Taken::Unguarded(self));
         }
         Ok(Taken::Ours(self))
     }
@@ -320,7 +294,18 @@ impl Lease {
     }
 
     /// Gives it back, so that the next one need not wait. One that is not ours any more is left alone.
+    ///
+    /// What is still ours for a while is removed. Where that is refused it stays, as one that nobody has.
     pub async fn release(mut self, now: Timestamp) -> Result<(), StoreError> {
+        if self.is_lost {
+            return Ok(());
+        }
+        if self.is_guarded && self.renewed.elapsed() < self.ttl / 2 {
+            match self.place.store.delete(&self.place.key).await {
+                Ok(()) => return Ok(()),
+                Err(error) => tracing::debug!("{}; it is given back instead", told(&error)),
+            }
+        }
         let claim = self.claim.renewed(Duration::ZERO, now);
         match self.replace(claim).await {
             Ok(()) | Err(NotRenewed::Lost(_)) => Ok(()),
@@ -330,6 +315,12 @@ impl Lease {
 
     /// Puts another claim in the place of ours.
     async fn replace(&mut self, claim: Claim) -> Result<(), NotRenewed> {
+        let replaced = self.replace_ours(claim).await;
+        self.is_lost |= matches!(replaced, Err(NotRenewed::Lost(_)));
+        replaced
+    }
+
+    async fn replace_ours(&mut self, claim: Claim) -> Result<(), NotRenewed> {
         if !self.is_guarded {
             // The target does not compare, so we do; the moment between is what it can't guard.
             self.etag = self.ours().await?;
@@ -373,20 +364,19 @@ impl Lease {
                 claim: Some(claim),
             }) if claim.is_of(&self.claim.owner) => Ok(etag),
             Some(Found { claim, .. }) => {
-                let owner = claim.map_or_else(unknown, |claim| claim.owner);
+                let owner = claim.map_or_else(Owner::unknown, |claim| claim.owner);
                 Err(Lost::TakenOver { address, owner }.into())
             }
         }
     }
 }
 
-/// Whoever wrote what nobody can read.
-fn unknown() -> Owner {
-    Owner {
-        id: String::new(),
-        host: "an unknown host".to_owned(),
-        pid: 0,
-    }
+/// Who holds a lease that excludes ours.
+#[derive(Debug)]
+struct Rival {
+    name: Name,
+    owner: Owner,
+    until: Timestamp,
 }
 
 /// Waits a little where a race was lost or the store may do better; else gives the error back.
@@ -398,189 +388,4 @@ async fn pause_after(error: StoreError, attempts: &mut Attempts) -> Result<(), S
         None => return Err(error),
     }
     Ok(())
-}
-
-/// Whether a lease can be taken.
-#[derive(Debug, PartialEq)]
-enum Standing {
-    /// Under this condition, as this generation.
-    Free(Condition, u64),
-    Theirs {
-        owner: Owner,
-        until: Timestamp,
-    },
-}
-
-fn standing(found: Option<Found>, owner: &Owner, now: Timestamp) -> Standing {
-    let Some(Found { etag, claim }) = found else {
-        return Standing::Free(Condition::Absent, 1);
-    };
-    let unchanged = Condition::Unchanged(etag);
-    let Some(claim) = claim else {
-        return Standing::Free(unchanged, 1);
-    };
-    match claim.until() {
-        Some(_) if claim.is_of(owner) => Standing::Free(unchanged, claim.generation),
-        Some(until) if now < until => Standing::Theirs {
-            owner: claim.owner,
-            until,
-        },
-        _ => Standing::Free(unchanged, claim.generation.saturating_add(1)),
-    }
-}
-
-/// What is at a lease's key.
-#[derive(Debug)]
-struct Found {
-    etag: ETag,
-    /// None when nobody can read it.
-    claim: Option<Claim>,
-}
-
-/// A key at a target.
-#[derive(Debug, Clone)]
-struct Place {
-    store: Arc<dyn Store>,
-    key: Key,
-}
-
-impl Place {
-    fn address(&self) -> String {
-        format!("{}/{}", self.store.place(), self.key)
-    }
-
-    async fn read(&self) -> Result<Option<Found>, StoreError> {
-        let Some(content) = self.store.open(&self.key).await? else {
-            return Ok(None);
-        };
-        let etag = content.etag;
-        if content.length > CLAIM_MAX_BYTES {
-            return Ok(Some(Found { etag, claim: None }));
-        }
-        let chunks: Vec<_> = content.chunks.try_collect().await?;
-        let claim = serde_json::from_slice(&chunks.concat());
-        if let Err(error) = &claim {
-            let address = self.address();
-            tracing::warn!(
-                "{address} is no lease that anybody can read, so nobody has it: {error}"
-            );
-        }
-        let claim = claim.ok();
-        Ok(Some(Found { etag, claim }))
-    }
-
-    async fn put(&self, claim: &Claim, condition: &Condition) -> Result<ETag, StoreError> {
-        let attributes = Attributes {
-            content_type: "application/json".to_owned(),
-            ..Attributes::default()
-        };
-        let content = claim.document();
-        self.store
-            .put(&self.key, &content, &attributes, condition)
-            .await
-    }
-
-    /// Whether a put gets through whose condition does not hold.
-    async fn lets_through(&self, claim: &Claim, condition: &Condition) -> Result<bool, StoreError> {
-        let mut attempts = Attempts::new(PATIENCE);
-        loop {
-            match self.put(claim, condition).await {
-                Ok(_) => return Ok(true),
-                Err(error) if error.kind == StoreErrorKind::ConditionFailed => return Ok(false),
-                Err(error) => pause_after(error, &mut attempts).await?,
-            }
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn owner(id: &str) -> Owner {
-        Owner {
-            id: id.to_owned(),
-            host: "host".to_owned(),
-            pid: 7,
-        }
-    }
-
-    fn at(seconds: i64) -> Timestamp {
-        Timestamp::from_second(1_700_000_000 + seconds).unwrap()
-    }
-
-    fn found(claim: Option<Claim>) -> Found {
-        let etag = ETag::new("abc");
-        Found { etag, claim }
-    }
-
-    #[test]
-    fn names_have_keys_of_their_own_out_of_sight() {
-        let shard = Name::Shard { number: 2, of: 4 };
-        assert_eq!(Name::Whole.key().as_str(), ".service/lease.json");
-        assert_eq!(shard.key().as_str(), ".service/lease-2-of-4.json");
-    }
-
-    #[test]
-    fn a_lease_is_free_when_it_has_expired_and_clocks_had_their_margin() {
-        let ttl = Duration::from_secs(20);
-        let unchanged = Condition::Unchanged(ETag::new("abc"));
-        let claim = Claim::new(&owner("a"), ttl, at(0), 3);
-        let theirs = Standing::Theirs {
-            owner: owner("a"),
-            until: at(30),
-        };
-        let standing_at = |now| standing(Some(found(Some(claim.clone()))), &owner("b"), now);
-        assert_eq!(standing_at(at(29)), theirs);
-        assert_eq!(standing_at(at(30)), Standing::Free(unchanged.clone(), 4));
-        // Its own owner needs no margin and is no new one.
-        let own = standing(Some(found(Some(claim.clone()))), &owner("a"), at(1));
-        assert_eq!(own, Standing::Free(unchanged, 3));
-    }
-
-    #[test]
-    fn the_margin_is_bounded() {
-        let claim = Claim::new(&owner("a"), Duration::from_hours(1), at(0), 1);
-        assert_eq!(claim.until(), Some(at(3600 + 30)));
-    }
-
-    #[test]
-    fn a_released_lease_is_free_whatever_the_clocks_say() {
-        let held = Claim::new(&owner("a"), Duration::from_secs(20), at(1000), 3);
-        let released = held.renewed(Duration::ZERO, at(1000));
-        let long_before = standing(Some(found(Some(released))), &owner("b"), at(0));
-        assert!(matches!(long_before, Standing::Free(_, 4)));
-    }
-
-    #[test]
-    fn rubbish_is_nobodys() {
-        let condition = Condition::Unchanged(ETag::new("abc"));
-        let standing = standing(Some(found(None)), &owner("b"), at(0));
-        assert_eq!(standing, Standing::Free(condition, 1));
-    }
-
-    #[test]
-    fn a_claim_is_one_flat_document() {
-        let claim = Claim::new(&owner("a"), Duration::from_secs(20), at(0), 3);
-        let text = serde_json::to_value(&claim).unwrap();
-        let names: Vec<&str> = text
-            .as_object()
-            .unwrap()
-            .keys()
-            .map(String::as_str)
-            .collect();
-        assert_eq!(
-            names,
-            [
-                "acquired",
-                "expires",
-                "generation",
-                "host",
-                "owner",
-                "pid",
-                "renewed"
-            ]
-        );
-        assert_eq!(serde_json::from_value::<Claim>(text).unwrap(), claim);
-    }
 }

@@ -100,6 +100,8 @@ pub struct Listing {
     pub objects: Vec<Object>,
     /// Keys there that are no good keys of a mirror; somebody else's.
     pub foreign: Vec<String>,
+    /// What is in [`SERVICE_FOLDER`], by key: no part of the mirror.
+    pub service: Vec<Object>,
     /// Listing requests that this took (1,000 keys each on S3).
     pub requests: u64,
 }
@@ -228,6 +230,9 @@ pub trait Store: Send + Sync + fmt::Debug {
 
     /// Lists everything below the prefix, `releases/` included.
     async fn list(&self) -> Result<Listing, StoreError>;
+
+    /// Lists only what is in [`SERVICE_FOLDER`].
+    async fn list_service(&self) -> Result<Vec<Object>, StoreError>;
 
     /// None when there is no such object.
     async fn stat(&self, key: &Key) -> Result<Option<Stat>, StoreError>;

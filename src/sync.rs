@@ -57,6 +57,8 @@ pub struct Seen {
     pub objects: Vec<Object>,
     /// Objects below the prefix that no mirror would have made.
     pub foreign: Vec<String>,
+    /// What the service keeps there for itself.
+    pub service: Vec<Object>,
     /// Those that were read: not always all, see [`look`].
     pub indexes: Vec<Index>,
     /// What could not be read as an index, and why.
@@ -166,6 +168,18 @@ impl Prepared {
         self.plan.order();
     }
 
+    /// Whether something is to be done, in this run's share of it.
+    pub fn has_work(&self, shard: Option<Shard>) -> bool {
+        let is_ours = |item: &&Item| shard.is_none_or(|s| s.takes(&item.wanted.asset.key));
+        let mut items = self.plan.all().filter(is_ours);
+        items.any(|item| !item.is_done()) || self.marked_before().len() < self.releases.len()
+    }
+
+    /// What the service kept for itself at each target when it was looked at.
+    pub fn service(&self) -> impl Iterator<Item = &[Object]> {
+        self.seen.iter().map(|seen| seen.service.as_slice())
+    }
+
     /// The releases that every target had an index of when it was looked at.
     pub fn marked_before(&self) -> BTreeSet<String> {
         let releases = self.releases.iter().map(|(release, _)| release);
@@ -213,6 +227,8 @@ pub enum LeftTo {
     OtherShard,
     /// Upstream has other bytes under a name that a complete release has here: somebody has to look.
     Operator,
+    /// Whoever vouched for what a complete release has here was not heard.
+    Witness,
 }
 
 /// Why a run could not even begin.
@@ -234,6 +250,7 @@ pub async fn look(target: &dyn Store, wanted: &[Wanted]) -> Result<Seen, StoreEr
     let mut seen = Seen {
         objects: listing.objects,
         foreign: listing.foreign,
+        service: listing.service,
         requests: listing.requests,
         ..Seen::default()
     };

@@ -45,6 +45,8 @@ pub struct Vouched {
     pub content: Option<Verified>,
     /// How the public release differs, where a redirected host's own checksums overruled what is known of that.
     pub overruled: Option<String>,
+    /// Its host is redirected, and what is published there was not heard: this is the word on the public release alone.
+    pub is_public_alone: bool,
     /// The version that a pointer's content is: `v1.34.8` of `stable.txt`.
     pub names_version: Option<String>,
 }
@@ -164,6 +166,7 @@ impl<'a> Hearing<'a> {
         let overruled = redirected
             .then(|| overrule_carried(&mut testimonies))
             .flatten();
+        let is_public_alone = redirected && testimonies.iter().all(|one| one.is_carried);
         let expected = agree(&testimonies)?;
         let vouched_by = testimonies
             .into_iter()
@@ -175,6 +178,7 @@ impl<'a> Hearing<'a> {
             vouched_by,
             content: None,
             overruled,
+            is_public_alone,
             names_version: None,
         })
     }
@@ -201,6 +205,7 @@ impl<'a> Hearing<'a> {
             expected: Vec::new(),
             vouched_by: vec![format!("nobody: {reason}")],
             overruled: None,
+            is_public_alone: false,
             names_version: is_version(text.trim()).then(|| text.trim().to_owned()),
             content: Some(Verified::composed(content)),
         })

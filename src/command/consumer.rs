@@ -150,12 +150,13 @@ fn base_url(config: &Config) -> anyhow::Result<Url> {
             "nodes read a mirror over HTTP: give the address at which they find the folder, --base-url http://…"
         );
     };
-    let host = match (&config.s3.endpoint, &config.s3.region) {
+    let s3 = config.s3.of_bucket(bucket);
+    let host = match (&s3.endpoint, &s3.region) {
         (Some(endpoint), _) => format!("{}/{bucket}", endpoint.as_str().trim_end_matches('/')),
         (None, Some(region)) => {
             let partition = Partition::of_region(region);
             // A dot in a bucket's name breaks the certificate of its own host name.
-            if bucket.contains('.') || config.s3.path_style == Some(true) {
+            if bucket.contains('.') || s3.path_style == Some(true) {
                 format!("https://{}/{bucket}", partition.s3_host(region))
             } else {
                 format!("https://{}", partition.bucket_host(bucket, region))

@@ -2,7 +2,6 @@
 
 mod following;
 pub(super) mod hooks;
-pub(super) mod leases;
 mod memory;
 mod process;
 mod pruning;
@@ -13,12 +12,13 @@ pub(super) mod sets;
 mod signals;
 mod standing;
 mod systemd;
+#[cfg(test)]
+mod tests;
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, bail};
-use jiff::Timestamp;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
@@ -47,17 +47,19 @@ pub(super) async fn daemon(cli: &Cli, config: Config) -> anyhow::Result<Exit> {
     let watchdog = Watchdog::found();
     let signals = Signals::listen()?;
     let history = history(&config).await?;
-    let process = Arc::new(Process::new(history.clone(), config.state_folder()?).await);
+    let clock = Clock::Wall;
+    let process = Process::new(history.clone(), config.state_folder()?, clock).await;
+    let process = Arc::new(process);
     let (sets, followed) = watch::channel(sets::sets(&config, &process)?);
     let (token, entitling) = watch::channel(renewal::token(&config)?);
     let (drain, draining) = watch::channel(config.service.drain);
-    let board = Arc::new(Board::new(VERSION, Timestamp::now()));
-    let notifier = Arc::new(notifier(&config, history.clone()).await?);
+    let board = Arc::new(Board::new(VERSION, clock.now()));
+    let notifier = Arc::new(notifier(&config, history.clone(), clock).await?);
     let service = Service::new(
         Arc::clone(&board),
         Arc::new(history.clone()),
         Arc::clone(&notifier) as Arc<dyn crate::service::Teller>,
-        Clock::Wall,
+        clock,
     );
     let closing = Closing::default();
     let web = Web {
@@ -109,10 +111,7 @@ pub(super) async fn kept_by_set(
     config: &Config,
     name: &str,
 ) -> anyhow::Result<(Config, Keeping, Duration)> {
-    let all = Arc::new(sets::All {
-        config: config.clone(),
-        named: sets::named(config)?,
-    });
+    let all = Arc::new(sets::All::new(config)?);
     let set = all
         .named
         .get(name)
@@ -127,13 +126,13 @@ pub(super) async fn kept_by_set(
     Ok((runner.config, keeping, grace))
 }
 
-async fn notifier(config: &Config, history: History) -> anyhow::Result<Notifier> {
+async fn notifier(config: &Config, history: History, clock: Clock) -> anyhow::Result<Notifier> {
     let hooks: Vec<Hook> = hooks::hooks(config)?
         .into_iter()
         .map(|(_, hook)| hook)
         .collect();
-    let clock = Arc::new(Timestamp::now);
-    Ok(Notifier::new(hooks, history, Patience::default(), clock).await?)
+    let now = Arc::new(move || clock.now());
+    Ok(Notifier::new(hooks, history, Patience::default(), now).await?)
 }
 
 async fn listener(config: &Config) -> anyhow::Result<TcpListener> {

@@ -9,7 +9,7 @@ use tokio_util::sync::CancellationToken;
 use url::Url;
 
 use super::daemon::hooks;
-use super::daemon::leases::{All, Leases};
+use super::leases::{All, Leases};
 use super::{document, parts, say};
 use crate::board::Status;
 use crate::cli::{NotifyTestArgs, Output, PruneArgs, StatusArgs};

@@ -34,13 +34,13 @@ pub(super) async fn targets(config: &Config) -> anyhow::Result<Vec<Arc<dyn Store
 }
 
 fn s3_options(config: &Config, bucket: &str, prefix: &str) -> S3Options {
-    let s3 = &config.s3;
+    let s3 = config.s3.of_bucket(bucket);
     S3Options {
-        region: s3.region.clone(),
-        endpoint: s3.endpoint.clone(),
         path_style: Some(s3.is_path_style())
             .filter(|_| s3.path_style.is_some() || s3.endpoint.is_some()),
-        profile: s3.profile.clone(),
+        region: s3.region,
+        endpoint: s3.endpoint,
+        profile: s3.profile,
         acl: s3.acl.map(|acl| acl.name().to_owned()),
         way: match config.publish {
             Publish::Auto => Way::Auto,
@@ -48,7 +48,7 @@ fn s3_options(config: &Config, bucket: &str, prefix: &str) -> S3Options {
             Publish::Staged => Way::Staged,
         },
         connections: config.fetch.connections.get(),
-        congestion: s3.congestion.clone(),
+        congestion: s3.congestion,
         ..S3Options::new(bucket, prefix)
     }
 }
@@ -150,9 +150,20 @@ pub(super) async fn mirror(
     observer: Arc<dyn Observer>,
     draining: CancellationToken,
 ) -> anyhow::Result<Arc<Mirror>> {
+    mirror_from(origins(config)?, config, targets, observer, draining).await
+}
+
+/// The same, from upstreams that others work with as well.
+pub(super) async fn mirror_from(
+    origins: Origins,
+    config: &Config,
+    targets: Vec<Arc<dyn Store>>,
+    observer: Arc<dyn Observer>,
+    draining: CancellationToken,
+) -> anyhow::Result<Arc<Mirror>> {
     let spools = spools(config, observer.as_ref()).await?;
     Ok(Arc::new(Mirror {
-        origins: origins(config)?,
+        origins,
         limits: limits(config).remembering(spools.path()),
         targets,
         spools,

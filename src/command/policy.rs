@@ -15,9 +15,9 @@ pub(super) fn policy(args: &BucketPolicyArgs, config: &Config) -> anyhow::Result
     let Target::Bucket { bucket, prefix } = target else {
         bail!("{target} is a folder; give the bucket with --to s3://BUCKET/PREFIX");
     };
-    let region = config.s3.region.as_deref();
+    let region = config.s3.of_bucket(bucket).region;
     let region = region.context("the policy depends on the bucket's region: give --region")?;
-    let partition = Partition::of_region(region);
+    let partition = Partition::of_region(&region);
     let policy = bucket_policy(partition, bucket, prefix, &readers(args))?;
     writeln!(io::stdout(), "{policy}").context("can't print the policy")?;
     Ok(Exit::Done)

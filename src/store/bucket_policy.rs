@@ -7,6 +7,7 @@ use std::net::{IpAddr, Ipv4Addr};
 
 use serde::Serialize;
 
+use super::SERVICE_FOLDER;
 use super::partition::Partition;
 
 /// Who may read the mirror.
@@ -85,7 +86,8 @@ pub fn bucket_policy(
     prefix: &str,
     readers: &[Readers],
 ) -> Result<String, PolicyError> {
-    let resource = resource(partition, bucket, prefix)?;
+    let root = root(partition, bucket, prefix)?;
+    let resource = format!("{root}/*");
     if readers.is_empty() {
         return Err(PolicyError::Nobody);
     }
@@ -94,6 +96,7 @@ pub fn bucket_policy(
         .map(|readers| allow(readers, &resource))
         .collect::<Result<Vec<_>, _>>()?;
     statement.push(deny_without_tls(resource));
+    statement.push(deny_the_service_s_own(format!("{root}/{SERVICE_FOLDER}*")));
     let policy = Policy {
         version: "2012-10-17",
         statement,
@@ -101,7 +104,8 @@ pub fn bucket_policy(
     Ok(serde_json::to_string_pretty(&policy).expect("strings and lists make JSON"))
 }
 
-fn resource(partition: Partition, bucket: &str, prefix: &str) -> Result<String, PolicyError> {
+/// What the mirror's objects are below.
+fn root(partition: Partition, bucket: &str, prefix: &str) -> Result<String, PolicyError> {
     let good = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-' || c == '.';
     if !(3..=63).contains(&bucket.len()) || !bucket.chars().all(good) {
         return Err(PolicyError::BucketName {
@@ -115,8 +119,8 @@ fn resource(partition: Partition, bucket: &str, prefix: &str) -> Result<String, 
     }
     let bucket = partition.bucket_arn(bucket);
     Ok(match prefix.trim_matches('/') {
-        "" => format!("{bucket}/*"),
-        prefix => format!("{bucket}/{prefix}/*"),
+        "" => bucket,
+        prefix => format!("{bucket}/{prefix}"),
     })
 }
 
@@ -157,6 +161,23 @@ fn deny_without_tls(resource: String) -> Statement {
             operator: "Bool",
             key: "aws:SecureTransport",
             values: vec!["false".to_owned()],
+        }),
+    }
+}
+
+/// Who runs at the mirror, and on which host, is for those who sign their requests: what is anonymous has no principal
+/// (IAM user guide, "AWS global condition context keys", aws:PrincipalArn).
+fn deny_the_service_s_own(resource: String) -> Statement {
+    Statement {
+        sid: "HideWhoRuns",
+        effect: "Deny",
+        principal: "*",
+        action: "s3:GetObject",
+        resource,
+        condition: Some(Condition {
+            operator: "Null",
+            key: "aws:PrincipalArn",
+            values: vec!["true".to_owned()],
         }),
     }
 }
@@ -289,6 +310,20 @@ mod tests {
                   ]
                 }
               }
+            },
+            {
+              "Sid": "HideWhoRuns",
+              "Effect": "Deny",
+              "Principal": "*",
+              "Action": "s3:GetObject",
+              "Resource": "arn:aws-cn:s3:::kops-mirror/k8s/files/.service/*",
+              "Condition": {
+                "Null": {
+                  "aws:PrincipalArn": [
+                    "true"
+                  ]
+                }
+              }
             }
           ]
         }
@@ -349,6 +384,20 @@ mod tests {
                   ]
                 }
               }
+            },
+            {
+              "Sid": "HideWhoRuns",
+              "Effect": "Deny",
+              "Principal": "*",
+              "Action": "s3:GetObject",
+              "Resource": "arn:aws:s3:::mirror/.service/*",
+              "Condition": {
+                "Null": {
+                  "aws:PrincipalArn": [
+                    "true"
+                  ]
+                }
+              }
             }
           ]
         }
@@ -379,6 +428,20 @@ mod tests {
                 "Bool": {
                   "aws:SecureTransport": [
                     "false"
+                  ]
+                }
+              }
+            },
+            {
+              "Sid": "HideWhoRuns",
+              "Effect": "Deny",
+              "Principal": "*",
+              "Action": "s3:GetObject",
+              "Resource": "arn:aws-cn:s3:::mirror/.service/*",
+              "Condition": {
+                "Null": {
+                  "aws:PrincipalArn": [
+                    "true"
                   ]
                 }
               }

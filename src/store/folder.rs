@@ -291,9 +291,25 @@ impl Folder {
             }
         }
         listing.objects.sort_by(|a, b| a.key.cmp(&b.key));
+        listing.service = self.list_service()?;
         let listed: HashSet<&str> = listing.objects.iter().map(|o| o.key.as_str()).collect();
         self.etags.keep(|key| listed.contains(key));
         Ok(listing)
+    }
+
+    fn list_service(&self) -> Result<Vec<Object>, StoreError> {
+        let folder = self.path_of_service();
+        if !folder.exists() {
+            return Ok(Vec::new());
+        }
+        let (mut listing, stop) = (Listing::default(), CancellationToken::new());
+        for entry in self.entries(&folder)? {
+            if !entry.file_name().to_string_lossy().starts_with('.') {
+                self.sort_in(&entry.path(), &stop, &mut listing)?;
+            }
+        }
+        listing.objects.sort_by(|a, b| a.key.cmp(&b.key));
+        Ok(listing.objects)
     }
 
     fn sort_in(
@@ -442,6 +458,10 @@ impl Store for FolderStore {
         let stop = CancellationToken::new();
         let _stopped_with_the_caller = stop.clone().drop_guard();
         self.blocking(move |folder| folder.list(&stop)).await
+    }
+
+    async fn list_service(&self) -> Result<Vec<Object>, StoreError> {
+        self.blocking(Folder::list_service).await
     }
 
     async fn stat(&self, key: &Key) -> Result<Option<Stat>, StoreError> {

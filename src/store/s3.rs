@@ -397,6 +397,10 @@ impl Store for S3Store {
         self.list_all().await
     }
 
+    async fn list_service(&self) -> Result<Vec<Object>, StoreError> {
+        self.list_own().await
+    }
+
     async fn stat(&self, key: &Key) -> Result<Option<Stat>, StoreError> {
         self.look(key).await
     }

@@ -17,11 +17,14 @@ pub struct Changed {
 impl Prepared {
     /// Leaves alone what a complete release has here under another digest than its vouchers tell now. A release does not change
     /// once it is out: somebody has replaced it, or the way to it is not to be trusted.
+    ///
+    /// Where a redirected host that has bytes of its own is silent, its silence is no change.
     pub fn hold_changed(&mut self) -> Vec<Changed> {
         let (mut kept, mut changed) = (Vec::new(), Vec::new());
         for item in std::mem::take(&mut self.plan.items) {
             match self.changed(&item) {
                 None => kept.push(item),
+                Some(_) if item.wanted.is_public_alone => self.left.push(unheard(item)),
                 Some(change) => {
                     self.left.push(Left {
                         key: change.key.clone(),
@@ -66,5 +69,18 @@ impl Prepared {
             key: key.clone(),
             why,
         })
+    }
+}
+
+fn unheard(item: Item) -> Left {
+    let asset = item.wanted.asset;
+    let host = asset.canonical.host_str().unwrap_or_default();
+    Left {
+        why: format!(
+            "the checksum that {host} is redirected to was not heard, and what was mirrored from there is not the public release; \
+             it is left as it is"
+        ),
+        key: asset.key,
+        by: LeftTo::Witness,
     }
 }

@@ -86,6 +86,10 @@ pub(super) fn left(left: Left) -> Line {
     let line = failed_line(left.key, FailureClass::Corrupt, left.why);
     match left.by {
         LeftTo::Operator => line,
+        LeftTo::Witness => Line {
+            class: Some(FailureClass::Unvouched),
+            ..line
+        },
         LeftTo::OtherShard => Line {
             kind: Kind::Skipped,
             class: None,

@@ -1,7 +1,9 @@
 //! The service as an operator runs it: the program in a process of its own, upstreams on loopback that move, break and come back,
 //! somebody who is told.
 
+mod crowd;
 mod renewal;
+mod story;
 mod upstream;
 
 use std::time::{Duration, Instant};

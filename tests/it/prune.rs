@@ -86,6 +86,10 @@ impl Store for Troubled {
         listing
     }
 
+    async fn list_service(&self) -> Result<Vec<Object>, StoreError> {
+        self.inner.list_service().await
+    }
+
     async fn stat(&self, key: &Key) -> Result<Option<Stat>, StoreError> {
         if self.is_blind {
             return Err(broken());

@@ -379,7 +379,7 @@ async fn what_a_killed_run_has_staged_is_removed_by_the_next() {
         tokio::time::sleep(MOMENT).await;
     }
     assert_eq!(server.bucket().unfinished_uploads().len(), 1);
-    assert_eq!(server.bucket().keys(), [""; 0]);
+    assert_eq!(server.visible(), [""; 0]);
     server.0.faults().clear();
     let sent = program.sent();
     let next = finish(command()).await;

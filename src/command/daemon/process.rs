@@ -1,9 +1,8 @@
-//! What the runs of all sets share: what upstream said, the history, the name of this process.
+//! What the runs of all sets share: what upstream said, the history, the clock, the name of this process.
 
 use std::collections::BTreeSet;
 use std::path::PathBuf;
 
-use jiff::Timestamp;
 use semver::Version;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
@@ -16,6 +15,7 @@ use crate::follow::{self, Known, Needs, Product};
 use crate::history::{Completed, History};
 use crate::index::{self, Release};
 use crate::lease::Owner;
+use crate::service::Clock;
 use crate::upstream::{Upstreams, Wire};
 
 /// The name that the history has for what upstream said.
@@ -30,6 +30,8 @@ pub(super) struct Process {
     /// None in a command that only asks.
     history: Option<History>,
     pub(super) owner: Owner,
+    /// What ages are told by: of what upstream said, of marks, of what was read again.
+    pub(super) clock: Clock,
     /// The folder of what can be lost.
     pub(super) state: PathBuf,
     heard: Mutex<Heard>,
@@ -67,11 +69,12 @@ impl Upstream {
 }
 
 impl Process {
-    pub(super) async fn new(history: History, state: PathBuf) -> Self {
+    pub(super) async fn new(history: History, state: PathBuf, clock: Clock) -> Self {
         let heard = kept(&history, UPSTREAMS).await;
         Self {
             history: Some(history),
             owner: Owner::this_process(),
+            clock,
             state,
             heard: Mutex::new(heard),
         }
@@ -82,6 +85,7 @@ impl Process {
         Self {
             history: None,
             owner: Owner::this_process(),
+            clock: Clock::Wall,
             state,
             heard: Mutex::default(),
         }
@@ -92,7 +96,8 @@ impl Process {
         let needs = Needs::of(&set.kubernetes, &set.kops);
         let mut heard = self.heard.lock().await;
         let before = heard.upstreams.known(&needs);
-        let look = heard.upstreams.look(&needs, wire, Timestamp::now()).await;
+        let now = self.clock.now();
+        let look = heard.upstreams.look(&needs, wire, now).await;
         let of = |product| {
             let versions = follow::withdrawn(product, &before, &look.known);
             versions.into_iter().map(move |version| (product, version))

@@ -4,12 +4,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use anyhow::bail;
-use jiff::Timestamp;
 
 use super::following::Following;
-use super::leases::All;
 use super::runner::SetRunner;
 use crate::asset::Key;
+use crate::command::leases::All;
 use crate::events::Observer;
 use crate::prune::{self, Mode};
 use crate::record::End;
@@ -58,7 +57,8 @@ impl SetRunner {
         };
         let mut notes = Vec::new();
         for target in targets {
-            let pruned = prune::prune(target.as_ref(), keeping, Timestamp::now(), mode).await?;
+            let now = self.process.clock.now();
+            let pruned = prune::prune(target.as_ref(), keeping, now, mode).await?;
             tracing::info!(set = self.name, "pruned:\n{pruned}");
             notes.extend(pruned.notes);
         }
@@ -137,8 +137,7 @@ mod tests {
     #[tokio::test]
     async fn sets_keep_what_others_follow_at_their_targets_and_no_more() {
         let config: Config = toml::from_str(SETTINGS).unwrap();
-        let named = sets::named(&config).unwrap();
-        let all = std::sync::Arc::new(All { config, named });
+        let all = std::sync::Arc::new(All::new(&config).unwrap());
         let process = std::sync::Arc::new(Process::alone("/nowhere".into()));
         for (name, kept) in [
             ("elsewhere", &["1.34.8"][..]),

@@ -8,11 +8,11 @@ use jiff::Timestamp;
 use tokio_util::sync::CancellationToken;
 
 use super::following::{Following, following};
-use super::leases::{All, Leases};
 use super::process::{Process, Versions};
 use super::sets;
 use super::standing::{Told, standing};
 use crate::board::{ReleaseState, ReleaseStatus};
+use crate::command::leases::{All, Leases};
 use crate::command::{parts, places};
 use crate::config::{Config, SetSettings, Target};
 use crate::events::{self, Observer, Silent, told};
@@ -117,7 +117,9 @@ impl SetRunner {
         stop: &CancellationToken,
     ) -> anyhow::Result<Ran> {
         let draining = closing.draining.clone();
-        let mirror = parts::mirror(&self.config, targets.to_vec(), observer, draining);
+        let origins = self.all.origins.clone();
+        let mirror =
+            parts::mirror_from(origins, &self.config, targets.to_vec(), observer, draining);
         let Some(mirror) = stop.run_until_cancelled(mirror).await else {
             return Ok(Ran::nothing(End::Interrupted, None));
         };
@@ -206,9 +208,9 @@ impl SetRunner {
         config: &Config,
         observer: &dyn Observer,
     ) -> anyhow::Result<Following> {
-        let (origins, limits) = (parts::origins(config)?, parts::limits(config));
+        let limits = parts::limits(config);
         let wire = Wire {
-            origins: &origins,
+            origins: &self.all.origins,
             limits: &limits,
             policy: config.retry.policy(),
         };

@@ -6,12 +6,11 @@ use std::time::Duration;
 
 use futures::FutureExt;
 use futures::future::BoxFuture;
-use jiff::Timestamp;
 
-use super::leases::All;
 use super::runner::SetRunner;
 use crate::asset::Key;
 use crate::audit::Finding;
+use crate::command::leases::All;
 use crate::command::parts;
 use crate::config::Rate;
 use crate::events::{Observer, told};
@@ -109,7 +108,7 @@ impl SetRunner {
             time: Some(PORTION),
         };
         loop {
-            let now = Timestamp::now();
+            let now = self.process.clock.now();
             let scrubbed =
                 scrub::scrub(target.as_ref(), position, &budget, now, &closing.stop).await?;
             pass.read += scrubbed.objects;

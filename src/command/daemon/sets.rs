@@ -7,7 +7,9 @@ use serde::Deserialize;
 
 use super::process::Process;
 use super::runner::SetRunner;
+use crate::command::parts;
 use crate::config::{Config, Named, SetSettings};
+use crate::origin::Origins;
 use crate::record::Purpose;
 use crate::schedule::Schedule;
 use crate::service::Set;
@@ -20,14 +22,24 @@ const ONLY: &str = "default";
 pub(super) struct All {
     pub(super) config: Config,
     pub(super) named: Named<SetSettings>,
+    /// As all sets reach them, from run to run.
+    pub(super) origins: Origins,
+}
+
+impl All {
+    /// An error where nothing is followed, or where the upstreams can't be reached as it is said.
+    pub(super) fn new(config: &Config) -> anyhow::Result<Self> {
+        Ok(Self {
+            config: config.clone(),
+            named: named(config)?,
+            origins: parts::origins(config)?,
+        })
+    }
 }
 
 /// All sets; an error where nothing is followed.
 pub(super) fn sets(config: &Config, process: &Arc<Process>) -> anyhow::Result<Vec<Set>> {
-    let all = Arc::new(All {
-        config: config.clone(),
-        named: named(config)?,
-    });
+    let all = Arc::new(All::new(config)?);
     let sets = all.named.iter().map(|(name, set)| {
         let runner = runner(name, set, &all, process);
         Set {
@@ -57,7 +69,7 @@ pub(super) fn runner(
 }
 
 /// The sets of the settings; without any, what `sync` would mirror is one.
-pub(super) fn named(config: &Config) -> anyhow::Result<Named<SetSettings>> {
+fn named(config: &Config) -> anyhow::Result<Named<SetSettings>> {
     if !config.sets.is_empty() {
         return Ok(config.sets.clone());
     }

@@ -11,11 +11,20 @@ const PAGE_KEYS: i32 = 1000;
 
 impl S3Store {
     pub(super) async fn list_all(&self) -> Result<Listing, StoreError> {
+        self.list_below("").await
+    }
+
+    pub(super) async fn list_own(&self) -> Result<Vec<Object>, StoreError> {
+        Ok(self.list_below(SERVICE_FOLDER).await?.service)
+    }
+
+    async fn list_below(&self, folder: &str) -> Result<Listing, StoreError> {
+        let prefix = format!("{}{folder}", self.prefix);
         let mut pages = self
             .requests
             .list_objects_v2()
             .bucket(&self.bucket)
-            .set_prefix((!self.prefix.is_empty()).then(|| self.prefix.clone()))
+            .set_prefix((!prefix.is_empty()).then_some(prefix))
             // Keys with control characters would make XML that no parser takes.
             .encoding_type(EncodingType::Url)
             .into_paginator()
@@ -30,7 +39,9 @@ impl S3Store {
                 self.sort_in(listed, encoded, &mut listing);
             }
         }
-        listing.objects.sort_by(|a, b| a.key.cmp(&b.key));
+        for objects in [&mut listing.objects, &mut listing.service] {
+            objects.sort_by(|a, b| a.key.cmp(&b.key));
+        }
         Ok(listing)
     }
 
@@ -42,15 +53,17 @@ impl S3Store {
             key.to_owned()
         };
         let below = key.strip_prefix(&self.prefix).unwrap_or(&key);
-        if below.starts_with(staging::FOLDER) || below.starts_with(SERVICE_FOLDER) {
+        if below.starts_with(staging::FOLDER) {
             return;
         }
+        let object = |key| Object {
+            key,
+            length: length(listed.size()),
+            etag: ETag::new(listed.e_tag().unwrap_or_default()),
+        };
         match below.parse() {
-            Ok(key) => listing.objects.push(Object {
-                key,
-                length: length(listed.size()),
-                etag: ETag::new(listed.e_tag().unwrap_or_default()),
-            }),
+            Ok(key) if below.starts_with(SERVICE_FOLDER) => listing.service.push(object(key)),
+            Ok(key) => listing.objects.push(object(key)),
             Err(_) => listing.foreign.push(below.to_owned()),
         }
     }

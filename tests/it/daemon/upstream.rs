@@ -11,7 +11,7 @@ use axum::Router;
 use axum::extract::State;
 use axum::routing::post;
 use kops_mirror::loopback::origin::{Fault, File, Origin, When};
-use kops_mirror::loopback::releases::Releases;
+use kops_mirror::loopback::releases::{Kind, Releases};
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 use tempfile::TempDir;
@@ -153,8 +153,29 @@ impl Upstream {
     }
 
     pub(super) async fn start(&self, of_set: &str) -> Service {
+        self.start_in(of_set, &[]).await
+    }
+
+    /// With variables in its environment.
+    pub(super) async fn start_in(&self, of_set: &str, variables: &[(&str, &str)]) -> Service {
         self.write_settings(of_set);
-        Service::start(self.command()).await
+        let mut command = self.command();
+        command.envs(variables.iter().copied());
+        Service::start(command).await
+    }
+
+    /// How often each file of a release crossed, in bytes that came for each byte that it has; without those that nobody asked for.
+    pub(super) fn crossings(&self, kubernetes: &str) -> Vec<(String, f64)> {
+        let releases = releases(kubernetes, "1.36.2");
+        let assets = releases
+            .files()
+            .filter(|(_, published)| published.kind == Kind::Asset);
+        let crossings = assets.map(|(url, published)| {
+            let path = format!("/{}{}", url.host_str().unwrap(), url.path());
+            let sent = self.origin.log().bytes_sent(&path);
+            (path, sent as f64 / published.file.content.length() as f64)
+        });
+        crossings.filter(|(_, times)| *times > 0.0).collect()
     }
 }
 
@@ -334,11 +355,16 @@ impl Told {
         )
     }
 
+    /// Everything so far.
+    pub(super) fn messages(&self) -> Vec<Value> {
+        self.messages.lock().unwrap().clone()
+    }
+
     /// Waits until it was told of an occasion.
     pub(super) async fn until(&self, occasion: &str) {
         let begun = Instant::now();
         loop {
-            let messages = self.messages.lock().unwrap().clone();
+            let messages = self.messages();
             if messages
                 .iter()
                 .any(|message| message.to_string().contains(occasion))

@@ -50,6 +50,12 @@ impl BucketServer {
         Arc::new(S3Store::connect(self.options()).await.unwrap())
     }
 
+    /// All keys but the service's own.
+    pub(crate) fn visible(&self) -> Vec<String> {
+        let keys = self.bucket().keys().into_iter();
+        keys.filter(|key| !key.contains("/.service/")).collect()
+    }
+
     /// How often an object became visible at this key.
     pub(crate) fn commits_of(&self, key: &str) -> usize {
         let key = format!("{PREFIX}/{key}");

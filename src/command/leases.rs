@@ -1,32 +1,67 @@
-//! The leases of all targets of a run, taken and kept together.
+//! The leases of all targets of a run, taken and kept together, so that one process runs at each of them at a time.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use futures::future::select_all;
 use jiff::Timestamp;
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
-use crate::events::told;
-use crate::lease::{Lease, Lost, Name, Owner, Taken};
-use crate::store::{Store, StoreError};
+use crate::events::{Event, Observer, told};
+use crate::lease::{Lease, Lost, Name, Outlook, Owner, Taken};
+use crate::store::{Object, Store, StoreError};
 use crate::sync::Shard;
 
 /// Whoever ends does not wait longer for a target that is away.
 const GIVING_BACK_MAX: Duration = Duration::from_secs(5);
 
+/// How often it is looked whether another process has ended; not at the same moments as others who wait.
+const LOOK_AGAIN_MS: std::ops::Range<u64> = 500..2000;
+
 /// Leases that are ours: at least one, since there is no set without a target.
 #[derive(Debug)]
-pub(in crate::command) struct Leases {
+pub(super) struct Leases {
     leases: Vec<Lease>,
     /// Targets that do not honour conditions, in one line each.
     pub(super) notes: Vec<String>,
 }
 
+/// What a run takes leases with.
+#[derive(Debug)]
+pub(super) struct Taker<'a> {
+    pub(super) targets: &'a [Arc<dyn Store>],
+    pub(super) shard: Option<Shard>,
+    pub(super) owner: &'a Owner,
+    pub(super) ttl: Duration,
+}
+
+impl Taker<'_> {
+    pub(super) async fn take(&self) -> Result<All, StoreError> {
+        Leases::take(self.targets, self.shard, self.owner, self.ttl).await
+    }
+
+    /// Takes them once nobody else has them, and tells for whom that has to wait.
+    pub(super) async fn wait(&self, observer: &dyn Observer) -> Result<Leases, StoreError> {
+        let mut told = String::new();
+        loop {
+            let why = match self.take().await? {
+                All::Ours(leases) => return Ok(leases),
+                All::Theirs { why, .. } => why,
+            };
+            if told != why {
+                let what = format!("its turn: {why}");
+                observer.event(&Event::Waiting { what });
+                told = why;
+            }
+            sleep(Duration::from_millis(fastrand::u64(LOOK_AGAIN_MS))).await;
+        }
+    }
+}
+
 /// What came of taking them.
 #[derive(Debug)]
-pub(in crate::command) enum All {
+pub(super) enum All {
     Ours(Leases),
     /// Another has one of them: none is held.
     Theirs {
@@ -37,7 +72,7 @@ pub(in crate::command) enum All {
 }
 
 impl Leases {
-    pub(in crate::command) async fn take(
+    pub(super) async fn take(
         targets: &[Arc<dyn Store>],
         shard: Option<Shard>,
         owner: &Owner,
@@ -75,8 +110,18 @@ impl Leases {
         Ok(All::Ours(ours))
     }
 
+    /// Whether nobody else can have run at a target since it was looked at.
+    pub(super) fn are_next_after<'a>(
+        &self,
+        seen: impl Iterator<Item = &'a [Object]>,
+        shard: Option<Shard>,
+    ) -> bool {
+        let mut both = self.leases.iter().zip(seen);
+        both.all(|(lease, listed)| lease.is_next_after(&Outlook::of(name(shard), listed)))
+    }
+
     /// Keeps them while some work goes on, and gives them back at its end. When one is lost, `stop` is cancelled, which the work heeds.
-    pub(in crate::command) async fn during<T>(
+    pub(super) async fn during<T>(
         mut self,
         stop: &CancellationToken,
         work: impl Future<Output = T>,
