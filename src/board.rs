@@ -104,6 +104,14 @@ impl Progress {
     }
 }
 
+/// A run that was ordered, by somebody or by its schedule, and has not begun: another one is in its way.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct WaitingRun {
+    pub run: String,
+    pub purpose: Purpose,
+    pub since: Timestamp,
+}
+
 impl SetStatus {
     /// A set of which nothing is known yet.
     pub fn named(name: &str) -> Self {
@@ -116,25 +124,50 @@ impl SetStatus {
             last_success: None,
             releases: Vec::new(),
             progress: None,
+            beside: None,
             queued: 0,
+            waiting: Vec::new(),
             notes: Vec::new(),
         }
     }
 
-    /// Shows how a run goes. A scrub goes on for hours beside others: it is shown while nothing else is under way.
+    /// Shows how a run goes. A scrub goes on for hours beside others: it stands first while nothing else is under way.
     pub fn show_progress(&mut self, progress: Progress) {
-        let gives_way =
-            |shown: &Progress| shown.run == progress.run || shown.purpose == Purpose::Scrub;
-        if self.progress.as_ref().is_none_or(gives_way) {
-            self.progress = Some(progress);
-        }
+        let (first, run) = (self.progress.take(), progress.run.clone());
+        (self.progress, self.beside) = match (first, self.beside.take()) {
+            (Some(first), beside) if first.run == run => (Some(progress), beside),
+            (Some(scrub), _) if scrub.purpose == Purpose::Scrub => (Some(progress), Some(scrub)),
+            (Some(first), _) => (Some(first), Some(progress)),
+            (None, beside) => (Some(progress), beside.filter(|beside| beside.run != run)),
+        };
     }
 
     /// Shows no more how this run goes.
     pub fn end_progress(&mut self, run: &str) {
+        self.beside = self.beside.take().filter(|beside| beside.run != run);
         if self.progress.as_ref().is_some_and(|shown| shown.run == run) {
-            self.progress = None;
+            self.progress = self.beside.take();
         }
+    }
+
+    /// How a run goes, if it is one of this set that is under way.
+    pub fn progress_of(&self, run: &str) -> Option<&Progress> {
+        let under_way = self.progress.iter().chain(&self.beside);
+        under_way.into_iter().find(|progress| progress.run == run)
+    }
+
+    /// Shows that a run waits, once.
+    pub fn waits(&mut self, run: WaitingRun) {
+        if self.waiting.iter().all(|known| known.run != run.run) {
+            self.waiting.push(run);
+        }
+        self.queued = self.waiting.len() as u64;
+    }
+
+    /// Shows no more that a run waits: it has begun, or is not wanted.
+    pub fn waits_no_more(&mut self, run: &str) {
+        self.waiting.retain(|known| known.run != run);
+        self.queued = self.waiting.len() as u64;
     }
 }
 
@@ -151,8 +184,14 @@ pub struct SetStatus {
     /// Newest first.
     pub releases: Vec<ReleaseStatus>,
     pub progress: Option<Progress>,
-    /// Runs that wait.
+    /// A scrub that goes on beside it.
+    #[serde(default)]
+    pub beside: Option<Progress>,
+    /// How many runs wait.
     pub queued: u64,
+    /// Which ones, in the order in which they came.
+    #[serde(default)]
+    pub waiting: Vec<WaitingRun>,
     /// What somebody should know: conditional writes that a target lacks, releases that upstream withdrew.
     pub notes: Vec<String>,
 }
@@ -165,6 +204,9 @@ pub struct Counters {
     pub runs: Vec<(String, Purpose, End, u64)>,
     /// By set and class.
     pub failures: Vec<(String, FailureClass, u64)>,
+    /// Pointers that stayed where they were, since their release was not complete, by set.
+    #[serde(default)]
+    pub withheld: BTreeMap<String, u64>,
     /// Messages to webhooks: sent, and given up.
     pub told: u64,
     pub untold: u64,

@@ -46,14 +46,21 @@ impl History {
         Ok(Self(Arc::new(file)))
     }
 
-    /// Remembers a run, in place of one with the same id.
-    pub async fn add(&self, run: &Run) -> Result<(), HistoryError> {
-        self.add_all(vec![run.clone()]).await
+    /// Remembers a run, in place of one with the same id; how it is remembered. One that came to nothing because another process has
+    /// its targets takes the place of the one before, where that came to nothing in the same way.
+    pub async fn add(&self, run: &Run) -> Result<Run, HistoryError> {
+        let run = run.clone();
+        self.blocking(move |file| file.add(run)).await
     }
 
     /// Remembers several at once, all or none.
     pub async fn add_all(&self, runs: Vec<Run>) -> Result<(), HistoryError> {
-        self.blocking(move |file| file.add(&runs)).await
+        self.blocking(move |file| file.add_all(&runs)).await
+    }
+
+    /// More than so many runs are not kept from now on.
+    pub fn keep(&self, runs_max: u64) {
+        self.0.keep(runs_max);
     }
 
     /// One of them.
@@ -115,10 +122,12 @@ fn reconstructed(completed: &[Completed]) -> Vec<Run> {
         ended: completed.at,
         end: End::Done,
         why: None,
+        repeated: None,
         transferred: completed.files,
         skipped: 0,
         repaired: 0,
         failed: 0,
+        withheld: 0,
         bytes_fetched: completed.bytes,
         bytes_refetched: 0,
         bytes_by_origin: std::collections::BTreeMap::new(),

@@ -128,6 +128,8 @@ impl fmt::Debug for Secret {
 /// Somebody who is told.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Hook {
+    /// What the settings call it; it is known by that when the rest has changed. Empty: by the rest alone.
+    pub name: String,
     /// With its token in it. Never printed.
     pub url: Url,
     pub body: Body,
@@ -141,6 +143,7 @@ impl Hook {
     /// Everything, in English, unsigned.
     pub fn new(url: Url, body: Body) -> Self {
         Self {
+            name: String::new(),
             url,
             body,
             secret: None,

@@ -59,6 +59,15 @@ pub struct Failure {
     pub why: String,
 }
 
+/// That runs ended in the same way one after the other and came to nothing, so that the newest stands for all of them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Repeated {
+    /// How many there were: two or more.
+    pub times: u64,
+    /// When the first of them began.
+    pub since: Timestamp,
+}
+
 /// A run that has ended.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Run {
@@ -73,11 +82,17 @@ pub struct Run {
     /// Why it could not be begun: one line, without secrets.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub why: Option<String>,
+    /// Set where it stands for several.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub repeated: Option<Repeated>,
     /// Files.
     pub transferred: u64,
     pub skipped: u64,
     pub repaired: u64,
     pub failed: u64,
+    /// Pointers that stay where they were, since a release of the run is not complete: a consequence, not counted in `failed`.
+    #[serde(default)]
+    pub withheld: u64,
     pub bytes_fetched: u64,
     pub bytes_refetched: u64,
     /// By the host that brought them.
@@ -91,6 +106,25 @@ pub struct Run {
 impl Run {
     /// More than these are not remembered of one run.
     pub const FAILURES_MAX: usize = 100;
+
+    /// Whether it did nothing and others like it may follow: another process had its targets.
+    pub fn is_mere_repetition(&self) -> bool {
+        self.end == End::HeldByOther
+    }
+
+    /// It in place of one before it, of the same set and purpose, which ended as it did.
+    #[must_use]
+    pub fn in_place_of(self, before: &Self) -> Self {
+        let (times, since) = match before.repeated {
+            Some(Repeated { times, since }) => (times, since),
+            None => (1, before.began),
+        };
+        let repeated = Some(Repeated {
+            times: times + 1,
+            since,
+        });
+        Self { repeated, ..self }
+    }
 }
 
 impl Purpose {

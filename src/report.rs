@@ -50,6 +50,8 @@ pub enum Kind {
     /// Was there and wrong, and is right now.
     Repaired,
     Failed,
+    /// A pointer that stays where it was, since a release that it leads to is not complete: what failed is that release's.
+    Withheld,
     /// Was under way when the run was stopped.
     Cancelled,
     /// Was not begun when the run was stopped.
@@ -57,11 +59,12 @@ pub enum Kind {
 }
 
 impl Kind {
-    pub const ALL: [Self; 6] = [
+    pub const ALL: [Self; 7] = [
         Self::Transferred,
         Self::Skipped,
         Self::Repaired,
         Self::Failed,
+        Self::Withheld,
         Self::Cancelled,
         Self::Left,
     ];
@@ -72,6 +75,7 @@ impl Kind {
             Self::Skipped => "Skipped",
             Self::Repaired => "Repaired",
             Self::Failed => "Failed",
+            Self::Withheld => "Withheld",
             Self::Cancelled => "Cancelled",
             Self::Left => "Not begun",
         }
@@ -164,6 +168,8 @@ pub struct Totals {
     pub skipped: usize,
     pub repaired: usize,
     pub failed: usize,
+    /// Pointers that stay where they were, since their release is not complete.
+    pub withheld: usize,
     pub cancelled: usize,
     pub left: usize,
     /// Of all assets that were not there, as far as lengths are known.
@@ -244,7 +250,7 @@ impl Report {
         if self.interrupted || any(Kind::Cancelled) || any(Kind::Left) {
             return Exit::Interrupted;
         }
-        if any(Kind::Failed) {
+        if any(Kind::Failed) || any(Kind::Withheld) {
             return Exit::SomeFailed;
         }
         Exit::Done
@@ -260,6 +266,7 @@ impl Report {
             skipped: count(Kind::Skipped),
             repaired: count(Kind::Repaired),
             failed: count(Kind::Failed),
+            withheld: count(Kind::Withheld),
             cancelled: count(Kind::Cancelled),
             left: count(Kind::Left),
             bytes_wanted: wanted.filter_map(|outcome| outcome.bytes).sum(),
@@ -309,6 +316,10 @@ impl Report {
                 .as_deref()
                 .unwrap_or("for no reason that it told");
             writeln!(out, "{red}failed{plain}  {}\n        {why}", failed.key)?;
+        }
+        for withheld in self.of(Kind::Withheld) {
+            let why = withheld.why.as_deref().unwrap_or_default();
+            writeln!(out, "withheld  {}\n        {why}", withheld.key)?;
         }
         self.write_counts(out)?;
         self.write_cost(out)?;
@@ -452,11 +463,12 @@ mod tests {
 
     #[test]
     fn success_is_said_only_when_nothing_is_missing() {
-        use Kind::{Cancelled, Failed, Left, Repaired, Skipped, Transferred};
+        use Kind::{Cancelled, Failed, Left, Repaired, Skipped, Transferred, Withheld};
         for (kinds, exit) in [
             (&[][..], Exit::Done),
             (&[Transferred, Skipped, Repaired], Exit::Done),
             (&[Transferred, Failed], Exit::SomeFailed),
+            (&[Transferred, Withheld], Exit::SomeFailed),
             (&[Transferred, Cancelled], Exit::Interrupted),
             (&[Failed, Left], Exit::Interrupted),
         ] {

@@ -21,11 +21,11 @@ use tokio_util::sync::CancellationToken;
 
 pub use self::clock::Clock;
 pub use self::desk::Counter;
-use self::orders::Orders;
+use self::orders::{Order, Orders};
 pub use self::runner::{Closing, Ran, Runner};
-use crate::board::{Board, SetStatus};
+use crate::board::{Board, Refused, SetStatus, WaitingRun};
 use crate::notify::Occasion;
-use crate::record::{Purpose, Run};
+use crate::record::{End, Purpose, Run};
 use crate::schedule::Schedule;
 
 /// One set of releases that is followed.
@@ -42,7 +42,8 @@ pub struct Set {
 /// Where what was is kept. What can't be written or read is told in the log: the targets know better.
 #[async_trait]
 pub trait Memory: Send + Sync + fmt::Debug {
-    async fn add(&self, run: &Run);
+    /// How it is remembered: it may stand for several that only repeat each other.
+    async fn add(&self, run: Run) -> Run;
 
     /// Newest first: at most so many, of those before a run's id.
     async fn runs(&self, most: usize, before: Option<&str>) -> Vec<Run>;
@@ -103,6 +104,10 @@ impl Service {
             let generation = sets.borrow_and_update().clone();
             let retired = closing.draining.child_token();
             self.show(&generation).await;
+            for order in self.orders.renew(&generation) {
+                let why = "the settings have no such runs any more".to_owned();
+                self.give_up(order, Some(why)).await;
+            }
             self.begin(&generation, &retired, closing, &mut jobs);
             let renewed = tokio::select! {
                 renewed = sets.changed() => renewed.is_ok(),
@@ -126,7 +131,6 @@ impl Service {
         closing: &Closing,
         jobs: &mut JoinSet<()>,
     ) {
-        self.orders.renew(sets);
         for set in sets {
             let set = Arc::new(set.clone());
             for (purpose, schedule) in &set.jobs {
@@ -141,6 +145,63 @@ impl Service {
                 jobs.spawn(job.work());
             }
         }
+    }
+
+    /// Has a run of a set begin as soon as it can; its id.
+    fn order(&self, set: &str, purpose: Purpose) -> Result<String, Refused> {
+        let desk = self.orders.known_desk(set, purpose)?;
+        let order = self.orders.new_order(set, purpose, self.clock.now());
+        let id = order.id.clone();
+        // Before anybody can take it: who begins it shows that it waits no more.
+        self.show_waiting(&order);
+        desk.put(order).map(|()| id.clone()).map_err(|before| {
+            self.orders.forget(&id);
+            self.update_set(set, |set| set.waits_no_more(&id));
+            Refused::NotNow(format!(
+                "run {before} of this set waits already, and will find what this one would"
+            ))
+        })
+    }
+
+    /// Stops a run that is under way; one that nobody has taken yet has ended with that.
+    async fn cancel(&self, id: &str) -> Result<(), Refused> {
+        match self.orders.take_back(id) {
+            Some(order) => self.give_up(order, None).await,
+            None => self.orders.cancel(id)?,
+        }
+        Ok(())
+    }
+
+    fn show_waiting(&self, order: &Order) {
+        let waiting = WaitingRun {
+            run: order.id.clone(),
+            purpose: order.purpose,
+            since: order.since,
+        };
+        self.update_set(&order.set, |set| set.waits(waiting));
+    }
+
+    fn update_set(&self, name: &str, change: impl FnOnce(&mut SetStatus)) {
+        self.board.update(|status| {
+            if let Some(set) = status.set_mut(name) {
+                change(set);
+            }
+        });
+    }
+
+    /// Writes down a run that was ordered and never begun.
+    async fn give_up(&self, order: Order, why: Option<String>) {
+        let ran = Ran::nothing(End::Interrupted, why);
+        let times = (order.since, self.clock.now());
+        let run = written::run(&order.id, &order.set, order.purpose, times, &ran);
+        let run = self.memory.add(run).await;
+        self.orders.forget(&order.id);
+        self.board.update(|status| {
+            written::count(&mut status.counters, &run, &ran);
+            if let Some(set) = status.set_mut(&order.set) {
+                set.waits_no_more(&order.id);
+            }
+        });
     }
 
     /// Puts the sets on the board; what is known of one stays.

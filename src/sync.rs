@@ -190,7 +190,7 @@ impl Prepared {
 
     /// The plan as it is shown. `places` are the targets in a user's words.
     pub fn summary(&self, places: &[String]) -> Summary {
-        Summary::new(&self.plan, &self.refused, places)
+        Summary::new(&self.plan, &self.refused, &self.releases, places)
     }
 }
 

@@ -14,7 +14,7 @@ use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{delete, get, post};
 use tokio::net::TcpListener;
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, watch};
 use tokio_util::sync::CancellationToken;
 
 use crate::board::{Board, Desk};
@@ -51,8 +51,8 @@ const LISTENERS_MAX: usize = 32;
 pub struct Web {
     pub board: Arc<Board>,
     pub desk: Arc<dyn Desk>,
-    /// None: nothing can be changed through HTTP.
-    pub token: Option<Token>,
+    /// Holds None where nothing can be changed through HTTP; may change while it is served.
+    pub token: watch::Receiver<Option<Token>>,
 }
 
 /// What every answer is made from.
@@ -60,7 +60,7 @@ pub struct Web {
 struct Served {
     board: Arc<Board>,
     desk: Arc<dyn Desk>,
-    token: Option<Token>,
+    token: watch::Receiver<Option<Token>>,
     listeners: Arc<Semaphore>,
     /// Ends the streams of events, which would not end by themselves.
     stop: CancellationToken,

@@ -5,6 +5,7 @@ pub(super) mod hooks;
 mod memory;
 mod process;
 mod pruning;
+mod renewal;
 mod runner;
 mod scrubbing;
 pub(super) mod sets;
@@ -23,6 +24,7 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use self::process::Process;
+use self::renewal::Renewal;
 use self::signals::Signals;
 use self::systemd::Watchdog;
 use super::say;
@@ -34,8 +36,8 @@ use crate::history::History;
 use crate::notify::{Hook, Notifier, Patience};
 use crate::report::Exit;
 use crate::retention::Keeping;
-use crate::service::{Clock, Closing, Service, Set};
-use crate::web::{Token, Web};
+use crate::service::{Clock, Closing, Service};
+use crate::web::Web;
 
 const VERSION: &str = env!("CARGO_PKG_VERSION");
 const HISTORY: &str = "history.redb";
@@ -49,11 +51,13 @@ pub(super) async fn daemon(cli: &Cli, config: Config) -> anyhow::Result<Exit> {
     let process = Process::new(history.clone(), config.state_folder()?, clock).await;
     let process = Arc::new(process);
     let (sets, followed) = watch::channel(sets::sets(&config, &process)?);
+    let (token, entitling) = watch::channel(renewal::token(&config)?);
+    let (drain, draining) = watch::channel(config.service.drain);
     let board = Arc::new(Board::new(VERSION, clock.now()));
     let notifier = Arc::new(notifier(&config, history.clone(), clock).await?);
     let service = Service::new(
         Arc::clone(&board),
-        Arc::new(history),
+        Arc::new(history.clone()),
         Arc::clone(&notifier) as Arc<dyn crate::service::Teller>,
         clock,
     );
@@ -61,7 +65,16 @@ pub(super) async fn daemon(cli: &Cli, config: Config) -> anyhow::Result<Exit> {
     let web = Web {
         desk: Arc::new(service.desk().planning(followed.clone(), &closing)),
         board: Arc::clone(&board),
-        token: token(&config)?,
+        token: entitling,
+    };
+    let renewal = Renewal {
+        started: &config,
+        process: &process,
+        history: &history,
+        notifier: &notifier,
+        sets,
+        token,
+        drain,
     };
     let listener = listener(&config).await?;
     systemd::ready();
@@ -72,8 +85,8 @@ pub(super) async fn daemon(cli: &Cli, config: Config) -> anyhow::Result<Exit> {
         ended.cancel();
     };
     let heeding = async {
-        let reload = || reload(cli, &config, &process, &sets);
-        let heeding = signals.heed(&closing, config.service.drain, reload);
+        let reload = || reload(cli, &renewal);
+        let heeding = signals.heed(&closing, draining, reload);
         // Without a signal it ends with the service.
         ended.run_until_cancelled(heeding).await;
     };
@@ -122,16 +135,6 @@ async fn notifier(config: &Config, history: History, clock: Clock) -> anyhow::Re
     Ok(Notifier::new(hooks, history, Patience::default(), now).await?)
 }
 
-fn token(config: &Config) -> anyhow::Result<Option<Token>> {
-    let Some(file) = &config.service.token_file else {
-        return Ok(None);
-    };
-    let token = Token::new(&hooks::content(file)?);
-    token
-        .map(Some)
-        .with_context(|| format!("the token in {} can't be used", file.display()))
-}
-
 async fn listener(config: &Config) -> anyhow::Result<TcpListener> {
     let listen = config.service.listen;
     let listener = TcpListener::bind(listen)
@@ -145,26 +148,14 @@ async fn listener(config: &Config) -> anyhow::Result<TcpListener> {
 }
 
 /// Reads the settings again. Bad ones are told, and those of before stay.
-fn reload(cli: &Cli, running: &Config, process: &Arc<Process>, sets: &watch::Sender<Vec<Set>>) {
+fn reload(cli: &Cli, renewal: &Renewal<'_>) {
     systemd::reloading();
-    let read = || {
-        let config = cli.settings(&Environment::of_process())?;
-        let renewed = sets::sets(&config, process)?;
-        anyhow::Ok((config, renewed))
-    };
-    match read() {
-        Ok((config, renewed)) => {
-            if config.service != running.service || config.hooks != running.hooks {
-                tracing::warn!(
-                    "changes of [service] and [hooks] take effect when the service is started again"
-                );
-            }
-            tracing::info!(sets = renewed.len(), "the settings were read again");
-            sets.send_replace(renewed);
-        }
-        Err(error) => {
-            tracing::error!("the settings stay as they were: {}", told(error.as_ref()));
-        }
+    let renewed = cli
+        .settings(&Environment::of_process())
+        .map_err(anyhow::Error::from)
+        .and_then(|config| renewal.renew(&config));
+    if let Err(error) = renewed {
+        tracing::error!("the settings stay as they were: {}", told(error.as_ref()));
     }
     systemd::ready();
 }

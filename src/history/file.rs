@@ -6,18 +6,24 @@ use std::io;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 
 use jiff::Timestamp;
 use redb::{
     Builder, Database, DatabaseError, ReadableDatabase, ReadableTable, ReadableTableMetadata,
-    TableDefinition, TableError,
+    Table, TableDefinition, TableError,
 };
 
 use crate::record::Run;
 
 /// Runs as JSON, by id.
 const RUNS: TableDefinition<&str, &[u8]> = TableDefinition::new("runs");
+
+type Runs<'t> = Table<'t, &'static str, &'static [u8]>;
+
+/// Among so many runs before it, one is looked for that a run repeats: dozens of sets have each a run in between.
+const LOOKED_BACK: usize = 256;
 
 /// What is remembered by name.
 const VALUES: TableDefinition<&str, &str> = TableDefinition::new("values");
@@ -65,7 +71,7 @@ pub enum HistoryError {
 /// The file of a history.
 pub(super) struct File {
     path: PathBuf,
-    runs_max: u64,
+    runs_max: AtomicU64,
     open: Mutex<Open>,
 }
 
@@ -89,7 +95,7 @@ impl File {
         let database = open_or_begin(&path)?;
         let file = Self {
             path,
-            runs_max: runs_max.max(1),
+            runs_max: AtomicU64::new(runs_max.max(1)),
             open: Mutex::new(Open {
                 database: Some(database),
                 writes: 0,
@@ -99,21 +105,49 @@ impl File {
         Ok(file)
     }
 
-    pub(super) fn add(&self, runs: &[Run]) -> Result<(), HistoryError> {
+    pub(super) fn keep(&self, runs_max: u64) {
+        self.runs_max.store(runs_max.max(1), Ordering::Relaxed);
+    }
+
+    /// How it is remembered.
+    pub(super) fn add(&self, run: Run) -> Result<Run, HistoryError> {
+        let mut remembered = run.clone();
         self.write(|database| {
             let transaction = database.begin_write()?;
             {
                 let mut table = transaction.open_table(RUNS)?;
-                for run in runs {
-                    let text = serde_json::to_vec(run).expect("a run has only strings for keys");
-                    table.insert(run.id.as_str(), text.as_slice())?;
+                if let Some(before) = repeats(&table, &run)? {
+                    remembered = run.in_place_of(&before);
+                    table.remove(before.id.as_str())?;
                 }
-                while table.len()? > self.runs_max {
-                    table.pop_first()?;
-                }
+                self.insert(&mut table, [&remembered])?;
             }
             Ok(transaction.commit()?)
+        })?;
+        Ok(remembered)
+    }
+
+    pub(super) fn add_all(&self, runs: &[Run]) -> Result<(), HistoryError> {
+        self.write(|database| {
+            let transaction = database.begin_write()?;
+            self.insert(&mut transaction.open_table(RUNS)?, runs)?;
+            Ok(transaction.commit()?)
         })
+    }
+
+    fn insert<'a>(
+        &self,
+        table: &mut Runs<'_>,
+        runs: impl IntoIterator<Item = &'a Run>,
+    ) -> Result<(), redb::Error> {
+        for run in runs {
+            let text = serde_json::to_vec(run).expect("a run has only strings for keys");
+            table.insert(run.id.as_str(), text.as_slice())?;
+        }
+        while table.len()? > self.runs_max.load(Ordering::Relaxed) {
+            table.pop_first()?;
+        }
+        Ok(())
     }
 
     pub(super) fn run(&self, id: &str) -> Result<Option<Run>, HistoryError> {
@@ -211,6 +245,24 @@ impl File {
         }
         Ok(())
     }
+}
+
+/// The run that this one only repeats: nothing else happened to its set since then.
+fn repeats(table: &Runs<'_>, run: &Run) -> Result<Option<Run>, redb::Error> {
+    if !run.is_mere_repetition() {
+        return Ok(None);
+    }
+    for entry in table.range(..run.id.as_str())?.rev().take(LOOKED_BACK) {
+        let (id, text) = entry?;
+        let of_set = parsed(id.value(), text.value()).filter(|before| before.set == run.set);
+        match of_set {
+            Some(before) if !before.is_mere_repetition() => return Ok(None),
+            Some(before) if before.purpose == run.purpose => return Ok(Some(before)),
+            // Of another set, or another purpose that waits for the same process.
+            _ => {}
+        }
+    }
+    Ok(None)
 }
 
 fn parsed(id: &str, text: &[u8]) -> Option<Run> {

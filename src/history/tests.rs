@@ -19,10 +19,12 @@ fn run(second: i64) -> Run {
         ended: began,
         end: End::SomeFailed,
         why: None,
+        repeated: None,
         transferred: 3,
         skipped: 40,
         repaired: 0,
         failed: 1,
+        withheld: 0,
         bytes_fetched: 1 << 30,
         bytes_refetched: 0,
         bytes_by_origin: BTreeMap::from([("dl.k8s.io".to_owned(), 1 << 30)]),
@@ -262,4 +264,64 @@ async fn after_a_failure_of_the_disk_it_is_opened_anew() {
     assert!(matches!(failed, Err(HistoryError::Failed { .. })));
     history.add(&run(1)).await.unwrap();
     assert_eq!(history.runs(9, None).await.unwrap(), [run(1), run(0)]);
+}
+
+#[tokio::test]
+async fn runs_that_another_process_holds_up_take_one_place_in_a_row() {
+    let dir = tempfile::tempdir().unwrap();
+    let history = open(&dir.path().join("history.redb"), 5).await;
+    let held = |second, set: &str, purpose| Run {
+        end: End::HeldByOther,
+        set: set.to_owned(),
+        purpose,
+        ..run(second)
+    };
+    history.add(&run(0)).await.unwrap();
+    let first = held(1, "cn", Purpose::Sync);
+    assert_eq!(history.add(&first).await.unwrap(), first);
+    // Another set, and another purpose that waits for the same process, are no reason to begin anew.
+    history.add(&held(2, "eu", Purpose::Sync)).await.unwrap();
+    for second in 3..100 {
+        let purpose = match second % 10 {
+            0 => Purpose::Scrub,
+            _ => Purpose::Sync,
+        };
+        history.add(&held(second, "cn", purpose)).await.unwrap();
+    }
+    let remembered = history.runs(9, None).await.unwrap();
+    let told = remembered.iter().map(|run| {
+        (
+            &*run.set,
+            run.purpose,
+            run.repeated.map(|r| (r.times, r.since)),
+        )
+    });
+    assert_eq!(
+        told.collect::<Vec<_>>(),
+        [
+            ("cn", Purpose::Sync, Some((89, run(1).began))),
+            ("cn", Purpose::Scrub, Some((9, run(10).began))),
+            ("eu", Purpose::Sync, None),
+            ("cn", Purpose::Sync, None),
+        ]
+    );
+    assert_eq!(remembered[0].id, run(99).id);
+    assert_eq!(remembered[3], run(0), "no real run is pushed out");
+    // Something happened: what follows stands for itself.
+    history.add(&run(100)).await.unwrap();
+    let after = held(101, "cn", Purpose::Sync);
+    assert_eq!(history.add(&after).await.unwrap(), after);
+}
+
+#[tokio::test]
+async fn how_many_are_kept_can_change() {
+    let dir = tempfile::tempdir().unwrap();
+    let history = open(&dir.path().join("history.redb"), 100).await;
+    for second in 0..10 {
+        history.add(&run(second)).await.unwrap();
+    }
+    history.keep(3);
+    history.add(&run(10)).await.unwrap();
+    let kept = history.runs(99, None).await.unwrap();
+    assert_eq!(kept, [run(10), run(9), run(8)]);
 }

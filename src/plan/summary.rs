@@ -1,17 +1,21 @@
 //! Prints a plan: what would be done to which file, why, and what it would cost.
 
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::fmt;
 
 use serde::Serialize;
 
 use super::{Action, Item, Plan};
 use crate::asset::{Asset, Key};
+use crate::index::Release;
 
 /// A plan as it is shown; also the document of `plan --output json`.
 #[derive(Debug, Serialize)]
 pub struct Summary {
     pub targets: Vec<String>,
     pub totals: Totals,
+    /// The releases that something is to be done for. Files that several of them have count for each.
+    pub releases: Vec<ReleaseLine>,
     /// What is to be done, in order; files that are there and right are only counted.
     pub files: Vec<Line>,
     /// Files that can't be mirrored, and why.
@@ -36,6 +40,18 @@ pub struct Totals {
     pub requests: usize,
 }
 
+/// A release and what would be done for it.
+#[derive(Debug, PartialEq, Eq, Serialize)]
+pub struct ReleaseLine {
+    pub name: String,
+    /// Files that something is to be done about.
+    pub files: usize,
+    /// Those of them that can't be mirrored.
+    pub refused: usize,
+    /// Bytes that have to cross, as far as somebody tells the lengths.
+    pub bytes_known: u64,
+}
+
 /// One file and what would be done at each target.
 #[derive(Debug, Serialize)]
 pub struct Line {
@@ -54,7 +70,12 @@ pub struct Refused {
 }
 
 impl Summary {
-    pub fn new(plan: &Plan, refused: &[(Asset, String)], targets: &[String]) -> Self {
+    pub fn new(
+        plan: &Plan,
+        refused: &[(Asset, String)],
+        releases: &[(Release, BTreeSet<Key>)],
+        targets: &[String],
+    ) -> Self {
         let mut totals = Totals {
             refused: refused.len(),
             ..Totals::default()
@@ -69,6 +90,7 @@ impl Summary {
         Self {
             targets: targets.to_vec(),
             totals,
+            releases: of_releases(plan, refused, releases),
             files: busy.map(line).collect(),
             refused: refused
                 .iter()
@@ -113,6 +135,28 @@ fn requests(action: &Action, sidecars_of_file: usize) -> usize {
         // A look, and the sidecars if it is right.
         Action::Inspect { .. } | Action::Transfer { .. } => 1 + sidecars_of_file,
     }
+}
+
+fn of_releases(
+    plan: &Plan,
+    refused: &[(Asset, String)],
+    releases: &[(Release, BTreeSet<Key>)],
+) -> Vec<ReleaseLine> {
+    let busy = plan.all().filter(|item| !item.is_done());
+    let busy: HashMap<&Key, &Item> = busy.map(|item| (&item.wanted.asset.key, item)).collect();
+    let refused: HashSet<&Key> = refused.iter().map(|(asset, _)| &asset.key).collect();
+    let lines = releases.iter().map(|(release, keys)| {
+        let items = keys.iter().filter_map(|key| busy.get(key));
+        let refused = keys.iter().filter(|key| refused.contains(key)).count();
+        let crossing = items.clone().filter(|item| item.needs_content());
+        ReleaseLine {
+            name: release.name.clone(),
+            files: items.count() + refused,
+            refused,
+            bytes_known: crossing.filter_map(|item| item.likely_length()).sum(),
+        }
+    });
+    lines.filter(|line| line.files > 0).collect()
 }
 
 fn line(item: &Item) -> Line {

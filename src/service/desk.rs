@@ -43,12 +43,11 @@ impl Desk for Counter {
         if self.service.board.status().draining {
             return Err(Refused::NotNow("the service is about to end".to_owned()));
         }
-        let now = self.service.clock.now();
-        self.service.orders.order(set, purpose, now)
+        self.service.order(set, purpose)
     }
 
     async fn cancel(&self, run: &str) -> Result<(), Refused> {
-        self.service.orders.cancel(run)
+        self.service.cancel(run).await
     }
 
     async fn plan(&self, set: &str) -> Result<serde_json::Value, Refused> {

@@ -57,11 +57,8 @@ impl Job {
         if self.purpose != Purpose::Sync {
             return;
         }
-        self.service.board.update(|status| {
-            if let Some(set) = status.set_mut(&self.set.name) {
-                set.next_run = Some(due);
-            }
-        });
+        self.service
+            .update_set(&self.set.name, |set| set.next_run = Some(due));
     }
 
     /// The next run; None when there is to be none.
@@ -77,7 +74,10 @@ impl Job {
                 () = self.retired.cancelled() => return None,
                 () = self.closing.stop.cancelled() => return None,
                 () = desk.came.notified() => {}
-                () = clock.until(due) => return Some(self.service.orders.new_order(clock.now())),
+                () = clock.until(due) => {
+                    let orders = &self.service.orders;
+                    return Some(orders.new_order(&self.set.name, self.purpose, clock.now()));
+                }
             }
         }
     }
@@ -117,19 +117,21 @@ impl Job {
     /// Runs once the line is free, unless it is stopped before.
     async fn when_possible(&self, order: &Order, began: Timestamp, closing: &Closing) -> Ran {
         let name = &self.set.name;
-        self.count_waiting(1);
+        self.service.show_waiting(order);
         let permit = tokio::select! {
             permit = self.service.permits(self.purpose).acquire() => permit.ok(),
             () = closing.stop.cancelled() => None,
             () = closing.draining.cancelled() => None,
         };
-        self.count_waiting(-1);
         let Some(_permit) = permit else {
             return Ran::nothing(End::Interrupted, None);
         };
         tracing::info!(set = name, run = order.id, "{} begins", self.purpose);
         let progress = Progress::begun(&order.id, self.purpose, began);
         let watch = Watch::new(Arc::clone(&self.service.board), name, progress);
+        // Only now, so that it is to be seen at every moment.
+        self.service
+            .update_set(name, |set| set.waits_no_more(&order.id));
         let observer = Arc::clone(&watch) as Arc<dyn Observer>;
         let mut ran = tokio::select! {
             ran = self.set.runner.run(self.purpose, observer, closing) => ran,
@@ -141,14 +143,6 @@ impl Job {
             }
         }
         ran
-    }
-
-    fn count_waiting(&self, change: i64) {
-        self.service.board.update(|status| {
-            if let Some(set) = status.set_mut(&self.set.name) {
-                set.queued = set.queued.saturating_add_signed(change);
-            }
-        });
     }
 
     async fn write_down(&self, order: &Order, began: Timestamp, ran: Ran) {
@@ -167,7 +161,7 @@ impl Job {
             self.purpose,
             run.end
         );
-        self.service.memory.add(&run).await;
+        let run = self.service.memory.add(run).await;
         for occasion in written::occasions(&run, &ran) {
             self.service.teller.tell(occasion);
         }

@@ -16,6 +16,9 @@ use crate::record::Purpose;
 #[derive(Debug, Clone)]
 pub(super) struct Order {
     pub(super) id: String,
+    pub(super) set: String,
+    pub(super) purpose: Purpose,
+    pub(super) since: Timestamp,
     pub(super) cancel: CancellationToken,
 }
 
@@ -31,13 +34,15 @@ impl Desk {
         locked(&self.waiting).take()
     }
 
+    /// Takes an order out that is not wanted any more.
+    fn take_back(&self, id: &str) -> Option<Order> {
+        locked(&self.waiting).take_if(|order| order.id == id)
+    }
+
     /// Puts an order in, or says which one waits there already.
-    fn put(&self, order: Order) -> Result<(), String> {
+    pub(super) fn put(&self, order: Order) -> Result<(), String> {
         let mut waiting = locked(&self.waiting);
-        if let Some(before) = waiting
-            .as_ref()
-            .filter(|before| !before.cancel.is_cancelled())
-        {
+        if let Some(before) = waiting.as_ref() {
             return Err(before.id.clone());
         }
         *waiting = Some(order);
@@ -59,8 +64,8 @@ pub(super) struct Orders {
 }
 
 impl Orders {
-    /// Only these sets take orders from now on; what waits for one of them goes on waiting.
-    pub(super) fn renew(&self, sets: &[Set]) {
+    /// Only these sets take orders from now on; what waits for one of them goes on waiting. What waits for others is given back.
+    pub(super) fn renew(&self, sets: &[Set]) -> Vec<Order> {
         let mut desks = locked(&self.desks);
         let mut before = std::mem::take(&mut *desks);
         for set in sets {
@@ -70,6 +75,7 @@ impl Orders {
                 desks.insert(name, desk);
             }
         }
+        before.values().filter_map(|desk| desk.take()).collect()
     }
 
     pub(super) fn desk(&self, set: &str, purpose: Purpose) -> Arc<Desk> {
@@ -77,36 +83,30 @@ impl Orders {
         Arc::clone(locked(&self.desks).entry(name).or_default())
     }
 
-    /// Orders a run; its id.
-    pub(super) fn order(
-        &self,
-        set: &str,
-        purpose: Purpose,
-        now: Timestamp,
-    ) -> Result<String, Refused> {
+    /// The desk of a set that takes such orders.
+    pub(super) fn known_desk(&self, set: &str, purpose: Purpose) -> Result<Arc<Desk>, Refused> {
         let desk = locked(&self.desks).get(&(set.to_owned(), purpose)).cloned();
-        let desk = desk.ok_or_else(|| Refused::Unknown {
+        desk.ok_or_else(|| Refused::Unknown {
             what: "set with such runs",
             name: format!("{set} ({purpose})"),
-        })?;
-        let order = self.new_order(now);
-        let id = order.id.clone();
-        match desk.put(order) {
-            Ok(()) => Ok(id),
-            Err(before) => {
-                self.forget(&id);
-                Err(Refused::NotNow(format!(
-                    "run {before} of this set waits already, and will find what this one would"
-                )))
-            }
-        }
+        })
+    }
+
+    /// An order that no job has taken yet, taken back.
+    pub(super) fn take_back(&self, id: &str) -> Option<Order> {
+        locked(&self.desks)
+            .values()
+            .find_map(|desk| desk.take_back(id))
     }
 
     /// A run with an id of its own, which can be cancelled until it is forgotten.
-    pub(super) fn new_order(&self, now: Timestamp) -> Order {
+    pub(super) fn new_order(&self, set: &str, purpose: Purpose, now: Timestamp) -> Order {
         let number = self.numbers.fetch_add(1, Ordering::Relaxed);
         let order = Order {
             id: format!("{}-{number}", now.strftime("%Y%m%dT%H%M%SZ")),
+            set: set.to_owned(),
+            purpose,
+            since: now,
             cancel: CancellationToken::new(),
         };
         locked(&self.running).insert(order.id.clone(), order.cancel.clone());

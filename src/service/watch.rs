@@ -202,17 +202,24 @@ mod tests {
         let scrub = Watch::new(Arc::clone(&board), "all", progress("scrub", Purpose::Scrub));
         assert_eq!(shown().as_deref(), Some("scrub"));
         let _sync = Watch::new(Arc::clone(&board), "all", progress("sync", Purpose::Sync));
+        let known = || board.status().sets[0].progress_of("scrub").is_some();
+        assert!(known(), "it goes on beside");
         refreshed(&scrub).await;
         assert_eq!(shown().as_deref(), Some("sync"));
+        assert!(known(), "it goes on beside");
         board.update(|status| status.sets[0].end_progress("scrub"));
         assert_eq!(
             shown().as_deref(),
             Some("sync"),
             "it is not the scrub's to end"
         );
+        assert!(!known(), "it has ended");
+        refreshed(&scrub).await;
         board.update(|status| status.sets[0].end_progress("sync"));
+        assert_eq!(shown().as_deref(), Some("scrub"));
         refreshed(&scrub).await;
         assert_eq!(shown().as_deref(), Some("scrub"));
+        assert!(board.status().sets[0].beside.is_none());
     }
 
     async fn refreshed(watch: &Watch) {

@@ -42,10 +42,12 @@ pub(super) fn run(
         ended,
         end: ran.end,
         why: ran.why.clone(),
+        repeated: None,
         transferred: count(Kind::Transferred),
         skipped: count(Kind::Skipped),
         repaired: count(Kind::Repaired),
         failed: count(Kind::Failed),
+        withheld: count(Kind::Withheld),
         bytes_fetched: report.bytes_fetched,
         bytes_refetched: report.bytes_refetched,
         bytes_by_origin: links
@@ -99,6 +101,7 @@ pub(super) fn count(counters: &mut Counters, run: &Run, ran: &Ran) {
             None => counters.failures.push((run.set.clone(), class, failed)),
         }
     }
+    *counters.withheld.entry(run.set.clone()).or_default() += run.withheld;
     counters.scrubbed += ran.scrubbed;
     counters.damaged += ran.damaged;
 }
@@ -115,6 +118,7 @@ fn failures_by_class(ran: &Ran) -> BTreeMap<FailureClass, u64> {
 
 /// Puts it on the board.
 pub(super) fn show(set: &mut SetStatus, run: Run, ran: Ran) {
+    set.waits_no_more(&run.id);
     set.end_progress(&run.id);
     if let Some(releases) = ran.releases {
         set.releases = releases;

@@ -2,14 +2,12 @@
 
 use std::collections::{BTreeSet, HashMap};
 
-use super::outcome::failed_line;
 use super::{Left, Seen};
 use crate::asset::{Asset, Key, Role};
 use crate::events::Event;
 use crate::index::{Entry, Index, Release};
 use crate::plan::Item;
 use crate::publish;
-use crate::record::FailureClass;
 use crate::report::{Kind, Outcome as Line};
 use crate::store::{Attributes, Condition, ETag, StoreError};
 use crate::transfer::{self, Ended, Mirror, Outcome};
@@ -148,20 +146,18 @@ impl Marker<'_> {
             if !ready {
                 let why = "it is withheld until the release is complete at every target".to_owned();
                 let is_left = self.is_left(of.map(|(_, keys)| keys));
-                let line = failed_line(key, FailureClass::Store, why);
-                let kind = if is_left { Kind::Skipped } else { line.kind };
-                pointers.withheld.push(Line { kind, ..line });
+                let kind = match is_left {
+                    true => Kind::Skipped,
+                    false => Kind::Withheld,
+                };
+                pointers.withheld.push(stays(key, kind, why));
             } else if let Some(version) = self.absent_version(&item, releases) {
                 let why =
                     format!("it is withheld: it names {version}, which this mirror does not hold");
                 self.mirror.observer.event(&Event::Warned {
                     what: format!("{key}: {why}"),
                 });
-                pointers.withheld.push(Line {
-                    kind: Kind::Skipped,
-                    class: None,
-                    ..failed_line(key, FailureClass::Store, why)
-                });
+                pointers.withheld.push(stays(key, Kind::Skipped, why));
             } else {
                 pointers.now.push(item);
             }
@@ -185,6 +181,19 @@ impl Marker<'_> {
             .iter()
             .all(|seen| seen.indexes.iter().any(|index| has(&index.release)));
         (!now && !before).then_some(version)
+    }
+}
+
+/// A line of a pointer that does not move: nothing of it failed.
+fn stays(key: Key, kind: Kind, why: String) -> Line {
+    Line {
+        key,
+        kind,
+        class: None,
+        bytes: None,
+        why: Some(why),
+        sources: Vec::new(),
+        vouched_by: Vec::new(),
     }
 }
 

@@ -37,7 +37,7 @@ impl FromRequestParts<Arc<Served>> for Entitled {
         if is_foreign(&parts.headers) {
             return Err(Problem::foreign_origin());
         }
-        entitled(served.token.as_ref(), &parts.headers)
+        entitled(served.token.borrow().as_ref(), &parts.headers)
     }
 }
 

@@ -15,7 +15,7 @@ use serde_json::{Value, json};
 use super::Served;
 use super::admission::Entitled;
 use super::problem::Problem;
-use crate::board::{AtTarget, Progress, ReleaseState, ReleaseStatus, Status};
+use crate::board::{AtTarget, Progress, ReleaseState, ReleaseStatus, Status, WaitingRun};
 use crate::record::{Purpose, Run};
 
 /// Written by hand, and held true by tests.
@@ -125,12 +125,13 @@ pub(super) async fn runs(
     Ok(Json(Runs { runs, next }))
 }
 
-/// A run that has ended, or that is under way.
+/// A run that waits, is under way, or has ended.
 #[derive(Debug, Serialize)]
 #[serde(tag = "state", rename_all = "kebab-case")]
 pub(super) enum RunFound {
     Ended { run: Run },
-    UnderWay { set: String, progress: Progress },
+    Waiting { set: String, waiting: WaitingRun },
+    Running { set: String, progress: Progress },
 }
 
 pub(super) async fn run(
@@ -142,10 +143,15 @@ pub(super) async fn run(
         return Err(Problem::absent("run", &id));
     }
     for set in served.board.status().sets {
-        let progress = set.progress.filter(|progress| progress.run == id);
-        if let Some(progress) = progress {
+        // One that has just begun may be shown as both.
+        if let Some(progress) = set.progress_of(&id).cloned() {
             let set = set.name;
-            return Ok(Json(RunFound::UnderWay { set, progress }));
+            return Ok(Json(RunFound::Running { set, progress }));
+        }
+        let mut waiting = set.waiting.into_iter();
+        if let Some(waiting) = waiting.find(|waiting| waiting.run == id) {
+            let set = set.name;
+            return Ok(Json(RunFound::Waiting { set, waiting }));
         }
     }
     let run = served.desk.run(&id).await?;

@@ -214,6 +214,18 @@ fn ends_and_failures(metrics: &Metrics, status: &Status) -> prometheus::Result<(
         "Files that failed, by what the failure was of.",
         &["set", "class"],
     )?;
+    let withheld = metrics.counter(
+        "kops_mirror_withheld_pointers_total",
+        "Pointers that stayed where they were, since a release of their run was not complete.",
+        &["set"],
+    )?;
+    for set in &status.sets {
+        let count = status.counters.withheld.get(&set.name);
+        let count = count.copied().unwrap_or_default();
+        withheld
+            .with_label_values(&[&set.name])
+            .inc_by(count as f64);
+    }
     for (labels, count) in run_counts(status) {
         runs.with_label_values(&labels).inc_by(count as f64);
     }

@@ -30,7 +30,7 @@ macro_rules! files {
     };
 }
 
-static FILES: [File; 13] = files![
+static FILES: [File; 14] = files![
     "/" HTML "index.html",
     "/page/page.css" CSS "page.css",
     "/page/icon.svg" PICTURE "icon.svg",
@@ -41,6 +41,7 @@ static FILES: [File; 13] = files![
     "/page/elements.js" SCRIPT "elements.js",
     "/page/ask.js" SCRIPT "ask.js",
     "/page/set.js" SCRIPT "set.js",
+    "/page/plan.js" SCRIPT "plan.js",
     "/page/releases.js" SCRIPT "releases.js",
     "/page/progress.js" SCRIPT "progress.js",
     "/page/history.js" SCRIPT "history.js",

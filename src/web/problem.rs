@@ -75,7 +75,7 @@ impl Problem {
 
     /// A token is needed, and there is none that could be right.
     pub(super) fn no_token_set() -> Self {
-        let message = "this needs a token, and the service has none: set service.token_file in its settings, restart it, and \
+        let message = "this needs a token, and the service has none: set service.token_file in its settings, reload it, and \
                        send 'Authorization: Bearer TOKEN'";
         Self::new(StatusCode::FORBIDDEN, "no-token-set", message)
     }

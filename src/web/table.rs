@@ -8,8 +8,8 @@ use indicatif::{BinaryBytes, FormattedDuration, HumanCount};
 use jiff::{SignedDuration, Timestamp};
 
 use super::states;
-use crate::board::{Progress, ReleaseState, SetStatus, Status};
-use crate::record::{End, Run};
+use crate::board::{Progress, ReleaseState, SetStatus, Status, WaitingRun};
+use crate::record::{End, Repeated, Run};
 
 /// More lines of failures than this hide the rest of the table.
 const FAILURES_SHOWN: usize = 10;
@@ -41,8 +41,17 @@ fn lines_of_set(set: &SetStatus, now: Timestamp, out: &mut String) -> std::fmt::
     if let Some(progress) = &set.progress {
         lines_of_progress(progress, now, out)?;
     }
-    if set.queued > 0 {
-        writeln!(out, "  waiting   {} runs", set.queued)?;
+    for waiting in &set.waiting {
+        let WaitingRun {
+            run,
+            purpose,
+            since,
+        } = waiting;
+        writeln!(
+            out,
+            "  waiting   {purpose} {run}, since {}",
+            ago(now, *since)
+        )?;
     }
     let next = set
         .next_run
@@ -134,6 +143,10 @@ fn lines_of_last_run(run: &Run, now: Timestamp, out: &mut String) -> std::fmt::R
         "  last run  {} {} {}, {ended}",
         run.purpose, run.id, run.end
     )?;
+    if let Some(Repeated { times, since }) = run.repeated {
+        let since = ago(now, since);
+        writeln!(out, "            {times} times like this, since {since}")?;
+    }
     if let Some(why) = &run.why {
         writeln!(out, "            {why}")?;
     }
@@ -149,8 +162,15 @@ fn lines_of_last_run(run: &Run, now: Timestamp, out: &mut String) -> std::fmt::R
     }
     let shown = run.failures.len().min(FAILURES_SHOWN) as u64;
     match run.failed.saturating_sub(shown) {
+        0 => {}
+        more => writeln!(out, "            and {more} more")?,
+    }
+    match run.withheld {
         0 => Ok(()),
-        more => writeln!(out, "            and {more} more"),
+        pointers => writeln!(
+            out,
+            "  withheld  {pointers} pointers, until what they lead to is complete"
+        ),
     }
 }
 
@@ -236,10 +256,12 @@ mod tests {
             ended: time("2026-11-24T19:00:00Z"),
             end: End::SomeFailed,
             why: None,
+            repeated: None,
             transferred: 1,
             skipped: 0,
             repaired: 0,
             failed: 12,
+            withheld: 2,
             bytes_fetched: 0,
             bytes_refetched: 0,
             bytes_by_origin: BTreeMap::new(),
@@ -265,7 +287,13 @@ mod tests {
                     release("z", ReleaseState::Failed),
                 ],
                 progress: Some(progress()),
+                beside: None,
                 queued: 1,
+                waiting: vec![WaitingRun {
+                    run: "20261124T205900Z-4".to_owned(),
+                    purpose: Purpose::Scrub,
+                    since: time("2026-11-24T20:59:00Z"),
+                }],
                 notes: vec!["upstream withdrew y".to_owned()],
             });
         });
@@ -282,13 +310,14 @@ mod tests {
             "  target    s3://empty/: no releases",
             "  running   sync 20261124T205500Z-2 (fetching), began 5m ago",
             "            12 of 1,200 files, 3.00 GiB of 4.00 GiB (75 %), 1.00 MiB/s, 00:17:04 left",
-            "  waiting   1 runs",
+            "  waiting   scrub 20261124T205900Z-4, since 1m ago",
             "  next run  in 7m",
             "  success   never",
             "  note      upstream withdrew y",
             "  last run  sync 20261124T180000Z-1 some-failed, 2h 0m ago",
             "  failed    bin/kubelet (corrupt): other bytes came",
             "            and 2 more",
+            "  withheld  2 pointers, until what they lead to is complete",
         ] {
             assert!(
                 table.lines().any(|is| is == line),
@@ -313,6 +342,20 @@ mod tests {
         );
         assert!(table.contains("  next run  now\n"), "{table}");
         assert!(!table.contains("  failed  "), "{table}");
+    }
+
+    #[test]
+    fn what_only_repeats_itself_takes_one_line() {
+        let mut status = status();
+        let run = status.sets[0].last_run.as_mut().unwrap();
+        run.end = End::HeldByOther;
+        run.repeated = Some(Repeated {
+            times: 12,
+            since: time("2026-11-24T09:00:00Z"),
+        });
+        let table = table(&status, time(NOW));
+        let line = "            12 times like this, since 12h 0m ago\n";
+        assert!(table.contains(line), "{table}");
     }
 
     #[test]

@@ -2,6 +2,7 @@
 //! somebody who is told.
 
 mod crowd;
+mod renewal;
 mod story;
 mod upstream;
 

@@ -127,6 +127,7 @@ impl Site {
             .json(0, &[&["plan"], versions, target, &origins].concat())
             .await;
         assert_eq!(plan["totals"]["transfer"], 0, "{plan}");
+        assert_eq!(plan["releases"], serde_json::json!([]), "{plan}");
         for deep in [&[][..], &["--deep"]] {
             let audits = self.json(0, &[&["verify"], target, deep].concat()).await;
             assert_eq!(audits[0]["findings"], serde_json::json!({}));

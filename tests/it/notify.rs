@@ -416,3 +416,125 @@ async fn no_error_has_a_hooks_secrets() {
         }
     }
 }
+
+/// A hook that the settings call something.
+fn named(name: &str, hook: Hook) -> Hook {
+    Hook {
+        name: name.to_owned(),
+        ..hook
+    }
+}
+
+/// Does something while a notifier runs, until nothing waits any more.
+async fn while_it_runs(notifier: &Notifier, act: impl Future<Output = ()>) {
+    let stop = CancellationToken::new();
+    let acting = async {
+        act.await;
+        while notifier.counts().waiting > 0 {
+            sleep(Duration::from_millis(2)).await;
+        }
+        stop.cancel();
+    };
+    let both = async { tokio::join!(notifier.run(&stop), acting) };
+    timeout(Duration::from_secs(30), both).await.unwrap();
+}
+
+#[tokio::test]
+async fn what_waits_for_a_hook_that_changes_is_told_at_its_new_place_once() {
+    let world = World::new();
+    let (away, willing) = (Listener::start(&[(503, "")]).await, willing().await);
+    let [before, after] = [&away, &willing].map(|at| named("oncall", at.hook(Body::Json)));
+    let notifier = world.notifier(vec![before], patience()).await;
+    while_it_runs(&notifier, async {
+        for release in ["a", "b"] {
+            notifier.offer(withdrawn(release));
+        }
+        while away.came().is_empty() {
+            sleep(Duration::from_millis(2)).await;
+        }
+        notifier.renew(&[after]);
+        // It is the same hook, which knows this already.
+        notifier.offer(withdrawn("a"));
+    })
+    .await;
+    let came = willing.came();
+    let releases: Vec<_> = came.iter().map(|came| &came.body["release"]).collect();
+    assert_eq!(releases, ["a", "b"]);
+    let delivery = &away.came()[0].body["delivery"];
+    assert_eq!(came[0].body["delivery"], *delivery);
+    assert_eq!(notifier.counts(), counts(2, 0));
+}
+
+#[tokio::test]
+async fn hooks_come_and_go_while_it_runs() {
+    let world = World::new();
+    let [stays, goes, comes] = [
+        willing().await,
+        Listener::start(&[(503, "")]).await,
+        willing().await,
+    ];
+    let hook = |name: &str, at: &Listener| named(name, at.hook(Body::Json));
+    let hooks = vec![hook("stays", &stays), hook("goes", &goes)];
+    let notifier = world.notifier(hooks, patience()).await;
+    while_it_runs(&notifier, async {
+        notifier.offer(withdrawn("a"));
+        while stays.came().is_empty() || goes.came().is_empty() {
+            sleep(Duration::from_millis(2)).await;
+        }
+        notifier.renew(&[hook("comes", &comes), hook("stays", &stays)]);
+        notifier.offer(withdrawn("b"));
+    })
+    .await;
+    let tried = goes.came().len();
+    let releases = |at: &Listener| {
+        let came = at.came();
+        let releases = came.iter().map(|came| came.body["release"].to_string());
+        releases.collect::<Vec<_>>()
+    };
+    assert_eq!(releases(&stays), ["\"a\"", "\"b\""]);
+    assert_eq!(releases(&comes), ["\"b\""]);
+    assert_eq!(notifier.counts(), counts(3, 1));
+    sleep(Duration::from_millis(100)).await;
+    assert_eq!(goes.came().len(), tried, "it is tried no more");
+}
+
+#[tokio::test]
+async fn a_message_that_is_on_its_way_while_hooks_are_renewed_comes_once() {
+    let world = World::new();
+    let listener = willing().await;
+    let hook = named("oncall", listener.hook(Body::Json));
+    let notifier = world.notifier(vec![hook.clone()], patience()).await;
+    while_it_runs(&notifier, async {
+        for round in 0..50 {
+            notifier.offer(withdrawn(&format!("r{round}")));
+            tokio::task::yield_now().await;
+            notifier.renew(std::slice::from_ref(&hook));
+        }
+    })
+    .await;
+    let mut releases: Vec<String> = Vec::new();
+    for came in listener.came() {
+        releases.push(came.body["release"].to_string());
+    }
+    assert_eq!(releases.len(), 50);
+    releases.sort();
+    releases.dedup();
+    assert_eq!(releases.len(), 50, "none came twice");
+}
+
+#[tokio::test]
+async fn a_restart_with_another_address_of_the_same_hook_forgets_nothing() {
+    let world = World::new();
+    let (away, willing) = (Listener::start(&[(503, "")]).await, willing().await);
+    let [before, after] = [&away, &willing].map(|at| named("oncall", at.hook(Body::Json)));
+    let notifier = world.notifier(vec![before], patience()).await;
+    notifier.offer(withdrawn("a"));
+    let stopped = CancellationToken::new();
+    stopped.cancel();
+    notifier.run(&stopped).await;
+    drop(notifier);
+    let notifier = world.notifier(vec![after], patience()).await;
+    assert_eq!(notifier.counts().waiting, 1);
+    until_told(&notifier).await;
+    assert_eq!(willing.came().len(), 1);
+}

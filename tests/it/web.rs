@@ -2,6 +2,7 @@
 
 mod browser;
 mod office;
+mod sample;
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
@@ -14,6 +15,7 @@ use reqwest::header::HeaderMap;
 use reqwest::{Client, Method, RequestBuilder, Response};
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
+use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
@@ -22,6 +24,8 @@ use office::{Office, TARGETS};
 
 const SECRET: &str = "a-secret-that-nobody-guesses";
 const RUNNING: &str = "20261124T210500Z-3";
+const BESIDE: &str = "20261124T190000Z-1";
+const WAITING: &str = "20261124T210600Z-4";
 
 /// Longer than any answer on loopback takes that is on its way at all.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -45,7 +49,7 @@ impl Lab {
         let web = Web {
             board: office.board(),
             desk: Arc::clone(&office) as Arc<dyn Desk>,
-            token: secret.map(|secret| Token::new(secret).unwrap()),
+            token: watch::channel(secret.map(|secret| Token::new(secret).unwrap())).1,
         };
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
         let address = listener.local_addr().unwrap();
@@ -241,12 +245,20 @@ async fn runs_are_read_page_by_page() {
 }
 
 #[tokio::test]
-async fn a_run_is_told_while_it_is_under_way_and_when_it_has_ended() {
+async fn a_run_is_told_while_it_waits_while_it_is_under_way_and_when_it_has_ended() {
     let lab = Lab::start().await;
     let told = lab.json(&format!("/api/v1/runs/{RUNNING}")).await;
-    assert_eq!(told["state"], "under-way");
+    assert_eq!(told["state"], "running");
     assert_eq!(told["set"], "stable");
     assert_eq!(told["progress"]["run"], RUNNING);
+    // A scrub goes on beside it, and one waits.
+    let told = lab.json(&format!("/api/v1/runs/{BESIDE}")).await;
+    assert_eq!(told["state"], "running");
+    assert_eq!(told["progress"]["purpose"], "scrub");
+    let told = lab.json(&format!("/api/v1/runs/{WAITING}")).await;
+    assert_eq!(told["state"], "waiting");
+    assert_eq!(told["set"], "stable");
+    assert_eq!(told["waiting"]["purpose"], "prune");
     let run = &lab.office.history[3];
     let told = lab.json(&format!("/api/v1/runs/{}", run.id)).await;
     assert_eq!(told, json!({"state": "ended", "run": run}));
@@ -276,7 +288,7 @@ async fn who_has_the_token_may_start_cancel_and_plan() {
     let answer = lab
         .ask(Method::GET, "/api/v1/sets/stable/plan", &token)
         .await;
-    assert_eq!(body(answer).await["transfers"], 3);
+    assert_eq!(body(answer).await, office::plan());
     let asked = ["start stable sync".to_owned(), format!("cancel {RUNNING}")];
     assert_eq!(lab.office.asked(), asked);
 }
@@ -505,7 +517,7 @@ async fn the_page_and_all_that_it_needs_are_there_and_are_not_sent_twice() {
         assert_eq!(again.send().await.unwrap().status(), 304, "{path}");
         at += 1;
     }
-    assert_eq!(paths.len(), 13, "{paths:?}");
+    assert_eq!(paths.len(), 14, "{paths:?}");
 }
 
 /// What a page loads, and what a module imports.
@@ -661,6 +673,8 @@ async fn metrics_tell_what_the_board_has() {
         "kops_mirror_failures_total{class=\"origin\",set=\"broken\"} 3".to_owned(),
         "kops_mirror_failures_total{class=\"spool\",set=\"stable\"} 0".to_owned(),
         "kops_mirror_runs_total{end=\"done\",purpose=\"sync\",set=\"stable\"} 7".to_owned(),
+        "kops_mirror_withheld_pointers_total{set=\"stable\"} 2".to_owned(),
+        "kops_mirror_withheld_pointers_total{set=\"broken\"} 0".to_owned(),
         "kops_mirror_messages_total{result=\"sent\"} 5".to_owned(),
         "kops_mirror_messages_total{result=\"given-up\"} 1".to_owned(),
         "kops_mirror_scrubbed_objects_total 400".to_owned(),

@@ -22,6 +22,10 @@ async fn a_plan_tells_the_bytes_that_are_to_come_and_changes_nothing() {
     assert_eq!(plan["totals"]["bytes_known"], 1_000_000);
     assert_eq!(plan["totals"]["lengths_unknown"], 0);
     assert_eq!(plan["files"][0]["key"], "bin/small", "the smaller first");
+    let releases = plan["releases"].as_array().unwrap();
+    assert_eq!(releases.len(), 1, "{plan:#}");
+    assert_eq!(releases[0]["files"], 2);
+    assert_eq!(releases[0]["bytes_known"], 1_000_000);
     assert!(!desk.dir.path().join("mirror").exists());
     let log = desk.origin.log();
     assert_eq!(log.bytes_sent("/far.test/bin/large"), 0);

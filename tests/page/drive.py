@@ -79,6 +79,11 @@ def tells_what_failed(browser):
     check("<b>now</b>" in text(browser, "[data-set=stable] .alarm-list"), "markup in a message is shown as text")
     check(browser.evaluate("document.querySelector('.alarm-list b') === null"), "and is no markup")
     check("withdrawn upstream" in text(browser, "[data-set=stable] .notes"), "notes are shown")
+    check("2 pointers stay where they are" in text(browser, "[data-set=stable] .withheld"), "pointers that are withheld are told apart")
+    waiting = text(browser, "[data-set=stable] .others [data-run='20261124T210600Z-4']")
+    check("Prune" in waiting and "Waits" in waiting, f"a run that waits is shown: {waiting}")
+    beside = text(browser, "[data-set=stable] .others [data-run='20261124T190000Z-1']")
+    check("Scrub" in beside and "beside" in beside, f"a scrub beside the run is shown: {beside}")
     title = browser.evaluate("document.querySelector('[data-set=stable] .facts time').title")
     check(title.endswith("UTC"), f"times have their UTC in the title: {title}")
 
@@ -91,6 +96,39 @@ def history_is_shown(browser):
     browser.wait_for("document.querySelector('#runs .story .alarm-list') !== null", "the failures of a run")
     browser.evaluate("document.querySelector('#older').click()")
     browser.wait_for("document.querySelectorAll('#runs details[data-run]').length === 60", "older runs")
+
+
+def repetitions_take_one_line(browser):
+    repeated = "[...document.querySelectorAll('#runs details')].find((run) => run.querySelector('.times'))"
+    check(browser.evaluate(f"{repeated}.querySelector('.chip').textContent") == "Held by another×12", "a run that stands for twelve says so")
+    browser.evaluate(f"{repeated}.querySelector('summary').click()")
+    browser.wait_for(f"{repeated}.querySelector('.story')?.textContent.includes('12 times like this since')", "since when")
+
+
+def asks_for_the_plan(browser, token):
+    browser.evaluate("document.querySelector('[data-set=stable] .plan-button').click()")
+    browser.wait_for("document.querySelector('#ask').open && document.activeElement.id === 'token'", "the question for the token")
+    browser.ask("Input.insertText", text=token)
+    browser.key("Enter", "Enter", 13, "\r")
+
+
+def the_plan_is_shown(browser, token, folder):
+    asks_for_the_plan(browser, token)
+    plan = "document.querySelector('[data-set=stable] .plan')"
+    browser.wait_for(f"!{plan}.hidden && {plan}.querySelectorAll('.plan-files tbody tr').length === 100", "the plan, its first hundred files")
+    told = browser.evaluate(f"{plan}.innerText")
+    for words in ("152 files to transfer (1.45 GiB and 1 of unknown length)", "700 in place", "620 requests", "kops-1.36.2_kubernetes-1.36.9", "154", "it is missing", "sha256 sha1", "github.com answered 404"):
+        check(words in told, f"the plan tells '{words}'")
+    check("<i>MD5</i>" in told and browser.evaluate(f"{plan}.querySelector('i') === null"), "markup in a reason is shown as text")
+    apart = browser.evaluate(f"{plan}.querySelectorAll('.plan-files tbody tr')[1].querySelectorAll('.why div').length")
+    check(apart == 2, "where targets differ, each has its line")
+    browser.evaluate(f"[...{plan}.querySelectorAll('.plan-files > button')].at(-1).click()")
+    check(browser.evaluate(f"{plan}.querySelectorAll('.plan-files tbody tr').length") == 153, "the rest is shown when it is asked for")
+    browser.evaluate(f"{plan}.scrollIntoView()")
+    time.sleep(0.3)
+    browser.picture(f"{folder}/plan.png")
+    contrast_is_enough(browser, "light")
+    check(browser.evaluate("document.querySelector('[data-set=stable] .plan-button').getAttribute('aria-busy') === null"), "the button can be used again")
 
 
 def can_be_filtered(browser):
@@ -143,15 +181,44 @@ def runs_are_started_and_stopped_by_keyboard(browser, token, folder):
     check(browser.evaluate("sessionStorage.getItem('kops-mirror.token') === null"), "the token can be forgotten")
 
 
-def speaks_both(browser):
+# Words of three Latin letters and more that stand in no name, no code, and nothing that is marked as English; also in attributes
+# that are read aloud.
+ENGLISH_LEFT = """(() => {
+  const names = /kops-mirror|kops|Kubernetes|OpenAPI|API|English|JavaScript|SHA-?\\d+|MD5|ETag|UTC|GMT|[KMGT]iB|Etc\\/\\w+/g;
+  const given = '[lang=en], code, option, noscript, dialog:not([open]), .sprite, .place, .key, .of, .name, .folder, #zone, h2[id^=set-]';
+  const sets = [...document.querySelectorAll('[data-set]')].map((card) => card.dataset.set);
+  const bare = (text) => sets.reduce((text, set) => text.replaceAll(set, ''), text).replace(names, '').replace(/\\S*[:@/]\\S*|[\\w.-]+\\.[\\w-]+/g, '');
+  const left = [];
+  const note = (text) => { if (/[A-Za-z]{3,}/.test(bare(text))) left.push(text.trim().slice(0, 60)); };
+  const walker = document.createTreeWalker(document.body, NodeFilter.SHOW_TEXT);
+  for (let node; (node = walker.nextNode());) if (!node.parentElement.closest(given)) note(node.data);
+  for (const element of document.querySelectorAll('[aria-label], [placeholder], [title]')) {
+    if (element.closest('.key, .place') || element.matches('.bar, tbody th')) continue;
+    for (const name of ['aria-label', 'placeholder', 'title']) note(element.getAttribute(name) ?? '');
+  }
+  return [...new Set(left)];
+})()"""
+
+
+def speaks_both(browser, folder):
     choose(browser, "#language", "zh")
     check(text(browser, "#history-title") == "历史", "it speaks Chinese")
     check(browser.evaluate("document.documentElement.lang") == "zh-CN", "and says so")
-    left = browser.evaluate("""(() => {
-      const own = document.querySelectorAll('button, dt, h3, thead th:not(.place), figcaption span:first-child, .chip span');
-      return [...own].map((element) => element.textContent).filter((text) => /^[A-Za-z ]{3,}$/.test(text));
-    })()""")
-    check(left == [], f"no English is left: {left}")
+    browser.evaluate("document.querySelector('[data-set=stable] .plan-button').click()")
+    browser.wait_for("document.querySelectorAll('[data-set=stable] .plan-files tbody tr').length === 100", "the plan in Chinese")
+    browser.evaluate("document.querySelectorAll('#runs details').forEach((run) => { if (!run.open) run.querySelector('summary').click(); })")
+    browser.wait_for("document.querySelectorAll('#runs .story').length === 60", "all runs open")
+    left = browser.evaluate(ENGLISH_LEFT)
+    check(left == [], f"no English of the page is left: {left}")
+    check("尚不存在" in text(browser, ".plan-files .why"), "reasons that the page knows are told in Chinese")
+    marked = browser.evaluate("[...document.querySelectorAll('.alarm-list p, .alarm p, .notes .note')].every((line) => /^(原因|提示)：/.test(line.textContent) ) && document.querySelector('.alarm-list [lang=en]') !== null")
+    check(marked, "sentences of the program stand behind a Chinese word, and are marked as English")
+    browser.evaluate("document.querySelector('[data-set=stable] .plan').scrollIntoView()")
+    time.sleep(0.3)
+    browser.picture(f"{folder}/plan-chinese.png")
+    browser.evaluate("document.querySelector('[data-set=stable] .plan .head button').click()")
+    check(browser.evaluate("document.querySelector('[data-set=stable] .plan').hidden"), "the plan can be closed")
+    browser.evaluate("document.querySelector('#forget').click()")
     missing = browser.evaluate("import('/page/words.js').then((words) => words.unequal())")
     check(missing == [], f"both languages have the same words: {missing}")
 
@@ -193,16 +260,26 @@ CONTRAST = """(() => {
 })()"""
 
 
-def fits_a_phone(browser, folder):
+def nothing_sticks_out(browser):
+    over = browser.evaluate("""[...document.querySelectorAll('body *')].filter((element) => element.offsetParent !== null
+      && !element.closest('.hidden, .folder, .key') && element.getBoundingClientRect().right > 360.5).map((element) => element.className || element.tagName).slice(0, 5)""")
+    check(over == [], f"nothing sticks out: {over}")
+
+
+def fits_a_phone(browser, token, folder):
     browser.look_as(360, 740)
+    asks_for_the_plan(browser, token)
+    browser.wait_for("!document.querySelector('[data-set=stable] .plan').hidden", "the plan on a phone")
+    browser.evaluate("document.querySelector('[data-set=stable] .plan').scrollIntoView()")
+    time.sleep(0.3)
+    browser.picture(f"{folder}/phone-plan.png")
+    nothing_sticks_out(browser)
     for language in ("zh", "en"):
         choose(browser, "#language", language)
         browser.evaluate("document.querySelectorAll('#runs summary')[0].click()")
         width = browser.evaluate("document.documentElement.scrollWidth")
         check(width <= 360, f"{width} px of 360, in {language}")
-        over = browser.evaluate("""[...document.querySelectorAll('body *')].filter((element) => element.offsetParent !== null
-          && !element.closest('.hidden, .folder, .key') && element.getBoundingClientRect().right > 360.5).map((element) => element.className || element.tagName).slice(0, 5)""")
-        check(over == [], f"nothing sticks out: {over}")
+        nothing_sticks_out(browser)
         browser.evaluate("scrollTo(0, 0)")
         browser.picture(f"{folder}/phone-{language}.png")
     browser.look_as(360, 4200)
@@ -234,6 +311,7 @@ def main(program, url, token, folder):
         progress_moves(browser)
         tells_what_failed(browser)
         history_is_shown(browser)
+        repetitions_take_one_line(browser)
         can_be_filtered(browser)
         everything_is_named(browser)
         contrast_is_enough(browser, "light")
@@ -246,14 +324,15 @@ def main(program, url, token, folder):
         time.sleep(0.3)
         browser.picture(f"{folder}/history.png")
         runs_are_started_and_stopped_by_keyboard(browser, token, folder)
-        speaks_both(browser)
+        the_plan_is_shown(browser, token, folder)
+        speaks_both(browser, folder)
         browser.picture(f"{folder}/chinese.png")
         language_and_theme_are_remembered(browser, url)
         browser.look_as(1280, 2000, "dark")
         browser.wait_for("document.querySelectorAll('#runs details').length > 0")
         contrast_is_enough(browser, "dark")
         browser.picture(f"{folder}/dark.png")
-        fits_a_phone(browser, folder)
+        fits_a_phone(browser, token, folder)
         elsewhere = [asked for asked in browser.requests if urlsplit(asked).netloc != urlsplit(url).netloc and asked.startswith("http")]
         check(elsewhere == [], f"nothing is asked for elsewhere: {elsewhere}")
         # The one wrong token was answered with 401, which a browser logs.

@@ -138,8 +138,8 @@ struct Kept(History);
 
 #[async_trait]
 impl Memory for Kept {
-    async fn add(&self, run: &Run) {
-        self.0.add(run).await.unwrap();
+    async fn add(&self, run: Run) -> Run {
+        self.0.add(&run).await.unwrap()
     }
 
     async fn runs(&self, most: usize, before: Option<&str>) -> Vec<Run> {

@@ -25,7 +25,11 @@ pub(in crate::command) fn hooks(config: &Config) -> anyhow::Result<Vec<(String, 
         .map(|(name, settings)| {
             let hook =
                 hook(settings).with_context(|| format!("the hook '{name}' can't be used"))?;
-            Ok((name.clone(), hook))
+            let named = Hook {
+                name: name.clone(),
+                ..hook
+            };
+            Ok((name.clone(), named))
         })
         .collect()
 }

@@ -13,10 +13,11 @@ const LOOKED_AT_MAX: usize = 2_000;
 
 #[async_trait]
 impl Memory for History {
-    async fn add(&self, run: &Run) {
-        if let Err(error) = Self::add(self, run).await {
+    async fn add(&self, run: Run) -> Run {
+        Self::add(self, &run).await.unwrap_or_else(|error| {
             tracing::error!("run {} is not remembered: {}", run.id, told(&error));
-        }
+            run
+        })
     }
 
     async fn runs(&self, most: usize, before: Option<&str>) -> Vec<Run> {

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use anyhow::Context;
 use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::watch;
 use tokio::time::sleep;
 
 use crate::service::Closing;
@@ -28,7 +29,12 @@ impl Signals {
 
     /// Closes at the first SIGTERM or Ctrl-C: what is under way has `drain` to end, or until the second one. `reload` is called at
     /// each SIGHUP.
-    pub(super) async fn heed(mut self, closing: &Closing, drain: Duration, reload: impl Fn()) {
+    pub(super) async fn heed(
+        mut self,
+        closing: &Closing,
+        drain: watch::Receiver<Duration>,
+        reload: impl Fn(),
+    ) {
         loop {
             tokio::select! {
                 _ = self.interrupt.recv() => break,
@@ -36,6 +42,7 @@ impl Signals {
                 _ = self.hang_up.recv() => reload(),
             }
         }
+        let drain = *drain.borrow();
         tracing::info!(limit = ?drain, "ending: files under way go on, no other is begun");
         closing.draining.cancel();
         tokio::select! {

@@ -1,7 +1,7 @@
 // Asks the service for something, and the user for the token when it is needed.
 
 import { memory, words } from "./words.js";
-import { say } from "./elements.js";
+import { reason, say } from "./elements.js";
 
 const KEPT = "kops-mirror.token";
 const byId = (id) => document.getElementById(id);
@@ -59,7 +59,7 @@ async function request(method, path, body) {
     const told = await answer.json().catch(() => null);
     if (answer.ok) return told;
     if (answer.status !== 401) {
-      tell(words("refused", { why: told?.error?.message ?? answer.status }), true);
+      tell([words("refused"), " ", reason(String(told?.error?.message ?? answer.status))], true);
       return null;
     }
     forget();
@@ -90,13 +90,16 @@ export async function cancel(run) {
   if (told) tell(words("cancelled", { run: told.run }));
 }
 
+/** What a set's next run would do; null where that is not to be known. */
+export const plan = (set) => request("GET", `/api/v1/sets/${encodeURIComponent(set)}/plan`);
+
 let telling;
 
 /** Says something at the foot of the page for some seconds. */
-function tell(text, isTrouble = false) {
+function tell(what, isTrouble = false) {
   const box = byId("told");
   box.classList.toggle("trouble", isTrouble);
-  say(box, text);
+  box.replaceChildren(...[what].flat());
   clearTimeout(telling);
   telling = setTimeout(() => say(box, ""), 8000);
 }

@@ -27,10 +27,19 @@ export const chip = (state) => make("span", { class: `chip is-${state}` }, icon(
 const ENDS = { "done": "complete", "some-failed": "failed", "failed": "failed", "interrupted": "withdrawn", "held-by-other": "changed" };
 
 /** How a run ended, as a state looks. */
-export const endChip = (end) => {
+export const endChip = (end, times = 1) => {
   const looks = ENDS[end] ?? "missing";
-  return make("span", { class: `chip is-${looks}` }, icon(looks), make("span", {}, named("end", end)));
+  return make("span", { class: `chip is-${looks}` }, icon(looks), make("span", {}, named("end", end)), times > 1 ? make("span", { class: "times" }, `×${times}`) : null);
 };
+
+/** A sentence of the program: its words where the page has it in this language, else English and marked as that. */
+export const reason = (why) => {
+  const known = named("reason", why);
+  return known === why ? make("span", { class: "reason", lang: "en" }, why) : make("span", { class: "reason" }, known);
+};
+
+/** A sentence of the program with the name of what it is before it, in the reader's language. */
+export const told = (key, why) => [make("span", { class: "quiet" }, words(key)), " ", reason(why)];
 
 /** A time in the viewer's zone, with the UTC in its title. */
 export const time = (at, show = when) => make("time", { datetime: at, title: utc(at) }, show(at));

@@ -1,7 +1,7 @@
 // Runs that have ended: three plots, and a line for each.
 
-import { draw, endChip, icon, make, say, time } from "./elements.js";
-import { count, length, seconds, shortly, size } from "./format.js";
+import { draw, endChip, icon, make, reason, time } from "./elements.js";
+import { count, length, seconds, shortly, size, when } from "./format.js";
 import { named, words } from "./words.js";
 import { failures } from "./set.js";
 
@@ -56,7 +56,7 @@ async function read(query) {
     throw new Error(told.error.message);
   } catch (error) {
     byId("history").hidden = false;
-    byId("runs").replaceChildren(make("p", { class: "alarm" }, words("history.unread", { why: error.message })));
+    byId("runs").replaceChildren(make("p", { class: "alarm" }, words("history.unread"), " ", reason(error.message)));
     return null;
   }
 }
@@ -97,7 +97,7 @@ function list(runs, open) {
 
 function entry(run, isOpen) {
   const failed = run.failed > 0 ? make("span", { class: "number bad" }, count(run.failed), make("span", { class: "narrow" }, ` ${words("history.failed")}`)) : make("span", { class: "number quiet" }, "–");
-  const summary = make("summary", { class: "run" }, icon("fold"), time(run.began, shortly), make("span", { class: "of" }, run.set), make("span", { class: "what" }, named("purpose", run.purpose)), endChip(run.end),
+  const summary = make("summary", { class: "run" }, icon("fold"), time(run.began, shortly), make("span", { class: "of" }, run.set), make("span", { class: "what" }, named("purpose", run.purpose)), endChip(run.end, run.repeated?.times),
     make("span", { class: "number" }, length(seconds(run.began, run.ended))), make("span", { class: "number" }, run.bytes_fetched > 0 ? size(run.bytes_fetched) : "–"), failed);
   const details = make("details", { "data-run": run.id }, summary);
   const fill = () => { if (details.children.length === 1) details.append(story(run)); };
@@ -113,6 +113,7 @@ function story(run) {
   const told = [make("code", { class: "id" }, run.id), words("history.transferred", { n: count(run.transferred) }), words("history.skipped", { n: count(run.skipped) })];
   if (run.repaired > 0) told.push(words("history.repaired", { n: count(run.repaired) }));
   if (run.bytes_refetched > 0) told.push(words("history.again", { size: size(run.bytes_refetched) }));
+  if (run.repeated) told.unshift(words("history.repeated", { n: count(run.repeated.times), since: when(run.repeated.since) }));
   const origins = Object.entries(run.bytes_by_origin).map(([origin, bytes]) => `${origin} ${size(bytes)}`);
   const line = (key, items) => (items.length > 0 ? make("p", {}, make("span", { class: "quiet" }, `${words(key)} `), items.map((item) => make("code", {}, item))) : null);
   return make("div", { class: "story" },

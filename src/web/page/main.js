@@ -170,7 +170,7 @@ function rebuild() {
   document.documentElement.lang = spoken() === "zh" ? "zh-CN" : "en";
   fillWords();
   cards = new Map();
-  for (const id of ["sets", "tiles", "verdict"]) byId(id).replaceChildren();
+  for (const id of ["sets", "tiles", "verdict", "told"]) byId(id).replaceChildren();
   byId("verdict").dataset.text = "";
   say(byId("zone"), zone());
   showLine();

@@ -23,6 +23,9 @@ use crate::support::program::program;
 /// Nothing here takes longer, however busy the machine is.
 const PATIENCE: Duration = Duration::from_secs(90);
 
+/// A token as settings of tests have it.
+pub(super) const TOKEN: &str = "a-token-of-sixteen";
+
 /// Everything that a service reads, and the folder where it lives.
 pub(super) struct Upstream {
     pub(super) origin: Origin,
@@ -186,7 +189,8 @@ pub(super) struct Service {
     child: Option<Child>,
     base: String,
     client: reqwest::Client,
-    told: tokio::task::JoinHandle<String>,
+    said: Arc<Mutex<String>>,
+    reading: tokio::task::JoinHandle<()>,
 }
 
 impl Service {
@@ -197,7 +201,13 @@ impl Service {
             .spawn()
             .unwrap();
         let stderr = child.stderr.take().unwrap();
-        let told = tokio::task::spawn_blocking(move || std::io::read_to_string(stderr).unwrap());
+        let said: Arc<Mutex<String>> = Arc::default();
+        let heard = Arc::clone(&said);
+        let reading = tokio::task::spawn_blocking(move || {
+            for line in BufReader::new(stderr).lines() {
+                *heard.lock().unwrap() += &format!("{}\n", line.unwrap());
+            }
+        });
         let mut stdout = BufReader::new(child.stdout.take().unwrap());
         let line = tokio::task::spawn_blocking(move || {
             let mut line = String::new();
@@ -213,7 +223,8 @@ impl Service {
             base: base.to_owned(),
             child: Some(child),
             client: reqwest::Client::builder().no_proxy().build().unwrap(),
-            told,
+            said,
+            reading,
         }
     }
 
@@ -227,18 +238,40 @@ impl Service {
         (answer.status().as_u16(), answer.text().await.unwrap())
     }
 
-    /// Asks for something that needs the token `a-token-of-sixteen`.
+    /// Asks for something that needs the token, which is [`TOKEN`].
     pub(super) async fn ask(&self, method: &str, path: &str) -> u16 {
+        self.ask_as(TOKEN, method, path).await.0
+    }
+
+    /// Asks for something that needs a token, with this one.
+    pub(super) async fn ask_as(&self, token: &str, method: &str, path: &str) -> (u16, String) {
         let url = format!("{}{path}", self.base);
         let request = self.client.request(method.parse().unwrap(), url);
-        let request = request.bearer_auth("a-token-of-sixteen");
+        let request = request.bearer_auth(token);
         let request = match method {
             "POST" => request
                 .header("content-type", "application/json")
                 .body("{\"purpose\": \"sync\"}"),
             _ => request,
         };
-        request.send().await.unwrap().status().as_u16()
+        let answer = request.send().await.unwrap();
+        (answer.status().as_u16(), answer.text().await.unwrap())
+    }
+
+    /// Waits until it has said something on standard error.
+    pub(super) async fn until_said(&self, what: &str) {
+        let begun = Instant::now();
+        loop {
+            let said = self.said.lock().unwrap().clone();
+            if said.contains(what) {
+                return;
+            }
+            assert!(
+                begun.elapsed() < PATIENCE,
+                "it does not say '{what}': {said}"
+            );
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
     }
 
     pub(super) async fn status(&self) -> Value {
@@ -269,8 +302,9 @@ impl Service {
         let mut child = self.child.take().unwrap();
         let ended = tokio::task::spawn_blocking(move || child.wait().unwrap());
         let code = ended.await.unwrap().code();
-        let told = std::mem::replace(&mut self.told, tokio::spawn(async { String::new() }));
-        (code, told.await.unwrap())
+        let reading = std::mem::replace(&mut self.reading, tokio::spawn(async {}));
+        reading.await.unwrap();
+        (code, self.said.lock().unwrap().clone())
     }
 }
 

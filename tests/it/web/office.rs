@@ -8,8 +8,9 @@ use async_trait::async_trait;
 use jiff::{SignedDuration, Timestamp};
 use kops_mirror::board::{
     AtTarget, Board, Desk, FileProgress, Progress, Refused, ReleaseState, ReleaseStatus, SetStatus,
+    WaitingRun,
 };
-use kops_mirror::record::{End, Failure, FailureClass, Purpose, Run};
+use kops_mirror::record::{End, Failure, FailureClass, Purpose, Repeated, Run};
 use serde_json::{Value, json};
 
 pub(crate) const TARGETS: [&str; 2] = [
@@ -60,7 +61,7 @@ impl Desk for Office {
             let why = "dl.k8s.io can't be reached: connection refused".to_owned();
             return Err(Refused::Failed(why));
         }
-        Ok(json!({"transfers": 3, "bytes": 12_345}))
+        Ok(plan())
     }
 
     async fn runs(&self, most: usize, before: Option<&str>) -> Result<Vec<Run>, Refused> {
@@ -89,6 +90,7 @@ impl Office {
                 .insert("dl.k8s.io".to_owned(), 987_654_321);
             counters.runs = vec![("stable".to_owned(), Purpose::Sync, End::Done, 7)];
             counters.failures = vec![("broken".to_owned(), FailureClass::Origin, 3)];
+            counters.withheld.insert("stable".to_owned(), 2);
             (counters.told, counters.untold) = (5, 1);
             (counters.scrubbed, counters.damaged) = (400, 2);
         });
@@ -167,7 +169,13 @@ fn stable(now: Timestamp, releases: usize, history: &[Run]) -> SetStatus {
         last_success: Some(hours_before(now, 2.1)),
         releases: (0..releases).map(|at| release(now, at)).collect(),
         progress: Some(progress(now)),
+        beside: Some(scrub(now)),
         queued: 1,
+        waiting: vec![WaitingRun {
+            run: "20261124T210600Z-4".to_owned(),
+            purpose: Purpose::Prune,
+            since: hours_before(now, 0.04),
+        }],
         notes: vec![
             "kops-1.34.1_kubernetes-1.33.2 was withdrawn upstream; what is mirrored was left as it is".to_owned(),
         ],
@@ -189,7 +197,9 @@ fn broken(now: Timestamp) -> SetStatus {
         last_success: None,
         releases: vec![],
         progress: None,
+        beside: None,
         queued: 0,
+        waiting: vec![],
         notes: vec![],
     }
 }
@@ -268,6 +278,13 @@ fn progress(now: Timestamp) -> Progress {
     }
 }
 
+fn scrub(now: Timestamp) -> Progress {
+    Progress {
+        files_done: 900,
+        ..Progress::begun("20261124T190000Z-1", Purpose::Scrub, hours_before(now, 2.0))
+    }
+}
+
 fn empty_run(now: Timestamp, hours: f64, id: &str, set: &str) -> Run {
     Run {
         id: id.to_owned(),
@@ -277,10 +294,12 @@ fn empty_run(now: Timestamp, hours: f64, id: &str, set: &str) -> Run {
         ended: hours_before(now, hours - 0.002),
         end: End::Done,
         why: None,
+        repeated: None,
         transferred: 0,
         skipped: 124,
         repaired: 0,
         failed: 0,
+        withheld: 0,
         bytes_fetched: 0,
         bytes_refetched: 0,
         bytes_by_origin: BTreeMap::new(),
@@ -316,12 +335,66 @@ fn past_run(now: Timestamp, back: u64) -> Run {
         run.end = End::SomeFailed;
         run.failures = failures();
         run.failed = run.failures.len() as u64;
+        run.withheld = 2;
     } else if back == 7 {
         run.end = End::HeldByOther;
+        run.repeated = Some(Repeated {
+            times: 12,
+            since: hours_before(now, hours + 6.0),
+        });
     } else if back == 9 {
         run.end = End::Interrupted;
     }
     run
+}
+
+/// As `kops-mirror plan -o json` prints it: more files than a page shows at once, and each kind of thing to do.
+pub(crate) fn plan() -> Value {
+    let missing = json!({"action": "transfer", "why": "it is missing"});
+    let skip = json!({"action": "skip"});
+    let file = |key: String, length: Option<u64>, actions: [&Value; 2]| {
+        json!({
+            "key": key, "canonical": format!("https://dl.k8s.io/{key}"), "length": length,
+            "vouched_by": ["https://dl.k8s.io/kubelet.sha256"], "actions": actions,
+        })
+    };
+    let mut files = vec![
+        file(
+            "release/v1.36.9/bin/linux/amd64/kubelet".to_owned(),
+            Some(58_000_000),
+            [&missing, &missing],
+        ),
+        file(
+            "release/v1.36.9/bin/linux/arm64/kubelet".to_owned(),
+            None,
+            [&missing, &skip],
+        ),
+        file(
+            "release/v1.36.9/bin/linux/arm64/kubectl".to_owned(),
+            Some(42_000_000),
+            [
+                &json!({"action": "inspect", "why": "its ETag '9f-2' is not an <i>MD5</i>"}),
+                &json!({"action": "sidecars", "sidecars": ["sha256", "sha1"]}),
+            ],
+        ),
+    ];
+    files.extend((0..150).map(|at| {
+        let key = format!("kops/1.36.2/images/part-{at}.tar.gz");
+        file(key, Some(10_000_000), [&missing, &missing])
+    }));
+    json!({
+        "targets": TARGETS,
+        "totals": {
+            "transfer": 152, "inspect": 1, "sidecars": 0, "skip": 700, "refused": 1,
+            "bytes_known": 1_558_000_000_u64, "lengths_unknown": 1, "requests": 620,
+        },
+        "releases": [
+            {"name": "kops-1.36.2_kubernetes-1.36.9", "files": 154, "refused": 1, "bytes_known": 1_558_000_000_u64},
+            {"name": "kops-1.36.2_kubernetes-1.36.8", "files": 150, "refused": 0, "bytes_known": 1_500_000_000_u64},
+        ],
+        "files": files,
+        "refused": [{"key": "binaries/runc.amd64", "why": "nobody vouches for it: github.com answered 404"}],
+    })
 }
 
 fn failures() -> Vec<Failure> {
