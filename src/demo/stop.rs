@@ -18,7 +18,7 @@ use crate::report::Exit;
 
 /// The files that are on their way when the run is stopped.
 const STANDING: [&str; 2] = ["linux/amd64/kubelet", "linux/amd64/kube-apiserver.tar"];
-/// What comes of each range before the link stands still.
+/// What comes of the first range before the link stands still.
 const STANDS_AFTER: u64 = 600_000;
 /// How long the run may take to come to the point where it is stopped.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -45,9 +45,10 @@ pub(super) async fn stop(stage: &Stage) -> anyhow::Result<(Told, Stopped)> {
             after: STANDS_AFTER,
             time: None,
         };
+        // One connection each: however few there are, the other files have some left.
         stage
             .origin
-            .order(&path(&asset.canonical), When::Always, stall);
+            .order(&path(&asset.canonical), When::Once, stall);
     }
     let (witness, stop) = (stage.witness(era), CancellationToken::new());
     let others = era.keys(Role::File).len() - standing.len();
