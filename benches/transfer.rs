@@ -455,6 +455,7 @@ async fn mirror(order: Order) -> (u64, Vec<u64>) {
             ..Release::default()
         },
         assets: order.assets.iter().map(wanting).collect(),
+        ..Wanted::default()
     };
     let stop = CancellationToken::new();
     let prepared = sync::prepare(&mirror, vec![wanted], &stop)

@@ -327,7 +327,7 @@ pub async fn repair(
                     .entry(index.release.name.clone())
                     .or_insert_with(|| Wanted {
                         release: index.release.clone(),
-                        assets: Vec::new(),
+                        ..Wanted::default()
                     });
                 release.assets.push(one.asset.clone());
                 vouched.insert(entry.key.clone(), one);

@@ -1,5 +1,6 @@
 //! Says what may be typed. Nothing here acts: flags become a [`Layer`] of settings, and [`crate::command`] does the rest.
 
+mod images;
 mod manual;
 mod service;
 
@@ -21,6 +22,7 @@ use crate::limits::Night;
 use crate::store::s3::Congestion;
 use crate::terminal::Showing;
 
+pub use self::images::ImageArgs;
 pub use self::service::{
     DaemonArgs, LogForm, NotifyTestArgs, PruneArgs, ServiceArgs, ShardArgs, StatusArgs,
 };
@@ -148,6 +150,8 @@ pub struct SyncArgs {
     pub publish: PublishArgs,
     #[command(flatten)]
     pub fetch: FetchArgs,
+    #[command(flatten)]
+    pub images: ImageArgs,
     #[command(flatten)]
     pub shard: ShardArgs,
 }
@@ -322,7 +326,7 @@ pub struct SelectionArgs {
     /// Take what a URL as Kubernetes version makes kops ask for: the control plane's images as archives
     #[arg(long)]
     pub with_kubernetes_url: bool,
-    /// List container images too
+    /// Take container images too: sync needs --to-registry or --to-layout for them
     #[arg(long)]
     pub images: bool,
     /// Leave out kops and kubectl for people's machines
@@ -466,6 +470,7 @@ impl Command {
                 args.target.say(&mut layer);
                 args.publish.say(&mut layer);
                 args.fetch.say(&mut layer);
+                args.images.say(&mut layer);
                 args.shard.say(&mut layer);
             }
             Self::Daemon(args) => args.say(&mut layer),

@@ -4,6 +4,7 @@ mod bench;
 mod consumer;
 mod daemon;
 mod demo;
+mod imaging;
 mod leases;
 mod operator;
 mod parts;
@@ -135,10 +136,8 @@ fn close(
     report: &Report,
     output: Output,
     config: &Config,
-    mirror: Arc<Mirror>,
     screen: &Screen,
 ) -> anyhow::Result<Exit> {
-    drop(mirror); // and with it the bars
     match output {
         Output::Table => say(&report.table(config.colour && screen.is_terminal()))?,
         _ => document(report, output)?,
@@ -237,7 +236,10 @@ async fn repair(
     let (report, lost) =
         repair_under_leases(&mirror, audits, args, config, &observer, stop).await?;
     let exit = match report {
-        Some(report) => close(&report, output, config, mirror, screen)?,
+        Some(report) => {
+            drop((mirror, observer)); // and with them the bars
+            close(&report, output, config, screen)?
+        }
         None => Exit::Interrupted,
     };
     lost.map_or(Ok(exit), |lost| Err(lost.into()))

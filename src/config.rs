@@ -7,6 +7,7 @@ mod buckets;
 mod check;
 mod layers;
 mod origins;
+mod registry;
 mod service;
 mod target;
 mod units;
@@ -34,6 +35,7 @@ use crate::sync::Shard;
 pub use buckets::BucketSettings;
 pub use layers::{Environment, Layer, variable};
 pub use origins::{BadOrigin, Host, Origin, Proxy, source};
+pub use registry::{BadRegistry, NamingKind, NamingRule, RegistrySettings, RegistryTarget};
 pub use service::{ExtraFile, HookSettings, Named, ServiceSettings, SetSettings};
 pub use target::{BadTarget, Target};
 pub use units::{NotAQuantity, Rate, Size, parse_duration};
@@ -64,6 +66,7 @@ pub struct Config {
     /// Also what a URL as Kubernetes version makes kops ask for.
     pub with_kubernetes_url: bool,
     pub images: bool,
+    pub files: bool,
     /// `kops` and `kubectl` for people's machines.
     pub clients: bool,
     /// `stable.txt` and `channels/stable`.
@@ -81,6 +84,7 @@ pub struct Config {
     pub fetch: FetchSettings,
     pub retry: RetrySettings,
     pub s3: S3Settings,
+    pub registry: RegistrySettings,
     /// This worker among several, and how many they are where the environment says which one this is: see [`Config::shard`].
     pub shard: Option<Shard>,
     pub shards: Option<NonZeroUsize>,
@@ -225,6 +229,7 @@ impl Default for Config {
             with_base_url: false,
             with_kubernetes_url: false,
             images: false,
+            files: true,
             clients: true,
             pointers: true,
             include: Vec::new(),
@@ -236,6 +241,7 @@ impl Default for Config {
             fetch: FetchSettings::default(),
             retry: RetrySettings::default(),
             s3: S3Settings::default(),
+            registry: RegistrySettings::default(),
             shard: None,
             shards: None,
             origins: BTreeMap::new(),

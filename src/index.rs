@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::asset::{Arch, Key};
 use crate::digest::{Algorithm, Digest, Digests};
+use crate::image::Reference;
 use crate::verify::Verified;
 
 /// The folder of the indexes, below the mirror's prefix.
@@ -50,6 +51,20 @@ pub struct Release {
     pub networking: Vec<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub layout: Option<String>,
+    /// The container images of its clusters, where they are mirrored too; sorted by name.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub images: Vec<ImageEntry>,
+}
+
+/// One container image of a release.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct ImageEntry {
+    /// As kops names it: `registry.k8s.io/pause:3.10.1`.
+    pub image: Reference,
+    /// Of its root: an index, as a rule.
+    pub digest: Digest,
+    /// What it is called where it can be pulled: `registry.example.cn/k8s/pause:3.10.1`. Sorted.
+    pub at: Vec<String>,
 }
 
 /// One file of a release.
@@ -98,6 +113,18 @@ impl Release {
         self.networking.extend(other.networking.iter().cloned());
         self.networking.sort_unstable();
         self.networking.dedup();
+        for before in &other.images {
+            match self.images.iter_mut().find(|now| now.image == before.image) {
+                Some(now) if now.digest == before.digest => {
+                    now.at.extend(before.at.iter().cloned());
+                    now.at.sort_unstable();
+                    now.at.dedup();
+                }
+                Some(_) => {}
+                None => self.images.push(before.clone()),
+            }
+        }
+        self.images.sort_unstable();
     }
 
     /// Where the release's index is.

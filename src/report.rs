@@ -244,6 +244,22 @@ fn plural(count: u64, what: &str) -> String {
 }
 
 impl Report {
+    /// This run and one before it, as one.
+    #[must_use]
+    pub fn after(mut self, mut earlier: Self) -> Self {
+        earlier.outcomes.append(&mut self.outcomes);
+        earlier.links.append(&mut self.links);
+        Self {
+            outcomes: earlier.outcomes,
+            links: earlier.links,
+            bytes_fetched: self.bytes_fetched + earlier.bytes_fetched,
+            bytes_refetched: self.bytes_refetched + earlier.bytes_refetched,
+            elapsed: self.elapsed + earlier.elapsed,
+            interrupted: self.interrupted || earlier.interrupted,
+            ..self
+        }
+    }
+
     /// Success is only said when everything that was wanted is there.
     pub fn exit(&self) -> Exit {
         let any = |kind| self.of(kind).next().is_some();

@@ -25,7 +25,8 @@ pub use self::shard::{BadShard, Shard, carry_out_share};
 use crate::asset::{Asset, Key};
 use crate::digest::Algorithm;
 use crate::events::{Event, told};
-use crate::index::{self, Index, Release};
+use crate::image::Reference;
+use crate::index::{self, ImageEntry, Index, Release};
 use crate::limits::Rank;
 use crate::plan::summary::Summary;
 use crate::plan::{Action, Conflict, Held, Item, Plan};
@@ -45,10 +46,14 @@ const MEASURED_AT_ONCE: usize = 32;
 const MEASURING_MAX: Duration = Duration::from_secs(10);
 
 /// One release that is wanted, as the catalogue has it.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Default)]
 pub struct Wanted {
     pub release: Release,
     pub assets: Vec<Asset>,
+    /// The container images that belong to it. They are brought apart, before its files; what came of them is in `release`.
+    pub images: Vec<Reference>,
+    /// Why it is not to be marked as ready, whatever comes of its files: an image is missing.
+    pub lacks: Option<String>,
 }
 
 /// What a target looked like when the run began.
@@ -93,6 +98,8 @@ pub struct Prepared {
     /// All that will be done, for whoever wants to see it first.
     pub plan: Plan,
     releases: Vec<(Release, BTreeSet<Key>)>,
+    /// Releases that are not to be marked as ready, and why.
+    lacking: BTreeMap<String, String>,
     /// Assets that nobody vouches for, and why: they are not even planned.
     pub refused: Vec<(Asset, String)>,
     /// What is wanted and not this run's to bring.
@@ -129,10 +136,12 @@ impl Prepared {
                 }
             }
         }
+        let lacking = lacking(&wanted);
         let releases = with_keys(wanted);
         Ok(Self {
             plan,
             releases,
+            lacking,
             refused: Vec::new(),
             left: Vec::new(),
             seen,
@@ -172,7 +181,21 @@ impl Prepared {
     pub fn has_work(&self, shard: Option<Shard>) -> bool {
         let is_ours = |item: &&Item| shard.is_none_or(|s| s.takes(&item.wanted.asset.key));
         let mut items = self.plan.all().filter(is_ours);
-        items.any(|item| !item.is_done()) || self.marked_before().len() < self.releases.len()
+        items.any(|item| !item.is_done())
+            || self.marked_before().len() < self.releases.len()
+            || self
+                .releases
+                .iter()
+                .any(|(release, _)| self.has_new_images(release))
+    }
+
+    fn has_new_images(&self, release: &Release) -> bool {
+        let told = |seen: &Seen, image: &ImageEntry| {
+            let index = seen.index(release);
+            index.is_some_and(|index| index.release.images.contains(image))
+        };
+        let mut images = release.images.iter();
+        images.any(|image| !self.seen.iter().all(|seen| told(seen, image)))
     }
 
     /// What the service kept for itself at each target when it was looked at.
@@ -201,6 +224,13 @@ async fn length_of(mirror: &Mirror, canonical: &Url) -> Option<u64> {
     let length = mirror.origins.length(&source).await;
     admission.give_back().await;
     length
+}
+
+fn lacking(wanted: &[Wanted]) -> BTreeMap<String, String> {
+    let lacking = wanted
+        .iter()
+        .filter_map(|wanted| Some((wanted.release.name.clone(), wanted.lacks.clone()?)));
+    lacking.collect()
 }
 
 fn with_keys(wanted: Vec<Wanted>) -> Vec<(Release, BTreeSet<Key>)> {
@@ -327,10 +357,12 @@ pub async fn prepare(
         let (seen, (vouched, refused)) = tokio::try_join!(try_join_all(looks), heard)?;
         let held: Vec<Held> = seen.iter().map(Seen::held).collect();
         let plan = Plan::new(vouched, &held)?;
+        let lacking = lacking(&wanted);
         let releases = with_keys(wanted);
         Ok::<_, SyncError>(Prepared {
             plan,
             releases,
+            lacking,
             refused,
             left: Vec::new(),
             seen,
@@ -403,6 +435,7 @@ pub async fn carry_out(
     let Prepared {
         plan,
         releases,
+        lacking,
         refused,
         left,
         seen,
@@ -429,13 +462,14 @@ pub async fn carry_out(
         seen: &seen,
         refused: &refused,
         left: &left,
+        lacking: &lacking,
     };
     let mut marked = Vec::new();
     let mut failed = Vec::new();
     let mut complete: Vec<HashMap<&str, bool>> = vec![HashMap::new(); mirror.targets.len()];
     for (release, keys) in &releases {
         for (at, complete) in complete.iter_mut().enumerate() {
-            let entries = marker.entries(at, keys, &outcomes, &plan.pointers);
+            let entries = marker.entries(at, (release, keys), &outcomes, &plan.pointers);
             let Some((files, pointers)) = entries.filter(|_| !stop.is_cancelled()) else {
                 continue;
             };

@@ -6,6 +6,8 @@ use std::time::Duration;
 
 use crate::config::{Config, Publish, Rate, Target};
 use crate::events::{Event, Observer, told};
+use crate::images::layout::LayoutShelf;
+use crate::images::shelf::Shelf;
 use crate::limits::{Limits, Rates};
 use crate::measure::{Kernel, Scratch};
 use crate::origin::{HostSettings, OriginSettings, Origins};
@@ -172,6 +174,26 @@ pub(super) async fn mirror_from(
         in_flight: config.fetch.files.get(),
         draining,
     }))
+}
+
+/// Everything that brings blobs of images to these stores. Its spool is beside the files'.
+pub(super) async fn mirror_of_blobs(
+    config: &Config,
+    targets: Vec<Arc<dyn Store>>,
+    observer: Arc<dyn Observer>,
+) -> anyhow::Result<Arc<Mirror>> {
+    let mut config = config.clone();
+    config.spool.dir = Some(config.spool_folder()?.join("images"));
+    mirror(&config, targets, observer, CancellationToken::new()).await
+}
+
+/// Where images go.
+pub(super) fn shelves(config: &Config) -> anyhow::Result<Vec<Arc<dyn Shelf>>> {
+    let mut shelves: Vec<Arc<dyn Shelf>> = Vec::new();
+    if let Some(dir) = &config.registry.to_layout {
+        shelves.push(Arc::new(LayoutShelf::new(dir)));
+    }
+    Ok(shelves)
 }
 
 async fn spools(config: &Config, observer: &dyn Observer) -> anyhow::Result<SpoolFolder> {

@@ -7,10 +7,12 @@ use globset::{Glob, GlobSet, GlobSetBuilder};
 use semver::Version;
 
 use crate::asset::Asset;
-use crate::catalogue::{Catalogue, ClusterOption, Form, Selection, listing, version};
+use crate::catalogue::listing::Listing;
+use crate::catalogue::{Catalogue, ClusterOption, Form, Selection, version};
 use crate::config::Config;
 use crate::digest::{Algorithm, Digest};
 use crate::events::{Event, Observer, told};
+use crate::image::Reference;
 use crate::index::Release;
 use crate::layout::Layout;
 use crate::sync::Wanted;
@@ -127,10 +129,18 @@ pub(super) fn of_versions(
             arch: config.arch.clone(),
             networking: config.networking.iter().cloned().collect(),
             layout: Some(found.layout.to_string()),
+            ..Release::default()
+        };
+        let images = if config.images {
+            references(&catalogue.images(&selection)?)?
+        } else {
+            Vec::new()
         };
         selected.releases.push(Wanted {
             release,
             assets: matching(found.assets, config)?,
+            images,
+            lacks: None,
         });
         selected.selections.push(selection);
     }
@@ -176,8 +186,11 @@ fn of_list(config: &Config, path: &Path) -> anyhow::Result<Selected> {
     let text = std::fs::read_to_string(path)
         .with_context(|| format!("can't read the list {}", path.display()))?;
     let layout = config.layout.unwrap_or(Layout::FileRepository);
-    let assets = listing::from_listing(&text, layout)
-        .with_context(|| format!("the list {}", path.display()))?;
+    let of_list = || format!("the list {}", path.display());
+    let list = Listing::parse(&text).with_context(of_list)?;
+    let assets = list.assets(layout).with_context(of_list)?;
+    let images = list.images.iter().map(|image| &image.canonical);
+    let images = references(images.filter(|_| config.images)).with_context(of_list)?;
     // The same list is the same release, whatever its file is called and however it is written.
     let urls: Vec<&str> = assets
         .iter()
@@ -192,9 +205,20 @@ fn of_list(config: &Config, path: &Path) -> anyhow::Result<Selected> {
     };
     let assets = matching(assets, config)?;
     Ok(Selected {
-        releases: vec![Wanted { release, assets }],
+        releases: vec![Wanted {
+            release,
+            assets,
+            images,
+            lacks: None,
+        }],
         selections: Vec::new(),
     })
+}
+
+/// Images by the names that kops has for them.
+fn references<'a>(names: impl IntoIterator<Item = &'a String>) -> anyhow::Result<Vec<Reference>> {
+    let references = names.into_iter().map(|name| name.parse());
+    Ok(references.collect::<Result<_, _>>()?)
 }
 
 /// What `--include` and `--exclude` leave.

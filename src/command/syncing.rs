@@ -2,10 +2,11 @@
 
 use std::sync::Arc;
 
+use anyhow::Context;
 use tokio_util::sync::CancellationToken;
 
 use super::leases::{All, Taker};
-use super::{close, document, parts, places, say, select as selecting};
+use super::{close, document, imaging, parts, places, say, select as selecting};
 use crate::cli::{Output, SyncArgs};
 use crate::config::{Config, Target};
 use crate::events::Observer;
@@ -38,17 +39,57 @@ pub(super) async fn sync(
     stop: &CancellationToken,
     screen: &Screen,
 ) -> anyhow::Result<Exit> {
+    if !config.files || !names_release(args, config) {
+        return images_alone(args, output, config, observer, stop, screen).await;
+    }
     let reaching = reach(args, config, &observer, Purpose::Write);
     let Some(run) = stop.run_until_cancelled(reaching).await else {
         return Ok(Exit::Interrupted);
     };
-    let Run { mirror, wanted } = run?;
-    let (report, lost) = under_leases(&mirror, wanted, config, observer.as_ref(), stop).await?;
-    let exit = match report {
-        Some(report) => close(&report, output, config, mirror, screen)?,
-        None => Exit::Interrupted,
+    let Run { mirror, mut wanted } = run?;
+    let images = imaging::bring(config, &mut wanted, &observer, stop).await?;
+    let (files, lost) = if stop.is_cancelled() {
+        (None, None)
+    } else {
+        under_leases(&mirror, wanted, config, observer.as_ref(), stop).await?
     };
+    drop((mirror, observer)); // and with them the bars
+    let report = match (files, images) {
+        (Some(files), Some(images)) => files.after(images),
+        (Some(report), None) | (None, Some(report)) => report,
+        (None, None) => return lost.map_or(Ok(Exit::Interrupted), |lost| Err(lost.into())),
+    };
+    let exit = close(&report, output, config, screen)?;
     lost.map_or(Ok(exit), |lost| Err(lost.into()))
+}
+
+/// Whether a release is wanted, and not only images that are named one by one.
+fn names_release(args: &SyncArgs, config: &Config) -> bool {
+    let names_images = !config.registry.also.is_empty() || config.registry.from_layout.is_some();
+    let names_versions = config.kops.is_some() || !config.kubernetes.is_empty();
+    args.selection.assets.is_some() || names_versions || !names_images
+}
+
+async fn images_alone(
+    args: &SyncArgs,
+    output: Output,
+    config: &Config,
+    observer: Arc<dyn Observer>,
+    stop: &CancellationToken,
+    screen: &Screen,
+) -> anyhow::Result<Exit> {
+    let mut wanted = Vec::new();
+    if names_release(args, config) {
+        let selecting = select(args, config, observer.as_ref());
+        match stop.run_until_cancelled(selecting).await {
+            None => return Ok(Exit::Interrupted),
+            Some(selected) => wanted = selected?,
+        }
+    }
+    let report = imaging::bring(config, &mut wanted, &observer, stop).await?;
+    drop(observer); // and with it the bars
+    let report = report.context("without files nothing is left: name images, or give --images")?;
+    close(&report, output, config, screen)
 }
 
 /// Runs while nobody else does. No report when it was interrupted before it could begin; the lease is told that was lost meanwhile.
@@ -168,11 +209,7 @@ async fn reach(
     observer: &Arc<dyn Observer>,
     purpose: Purpose,
 ) -> anyhow::Result<Run> {
-    let origins = parts::origins(config)?;
-    let limits = parts::limits(config);
-    let hearing = Hearing::new(&origins, &limits, config.retry.policy());
-    let list = args.selection.assets.as_deref();
-    let selected = selecting::online(config, list, &hearing, observer.as_ref()).await?;
+    let wanted = select(args, config, observer.as_ref()).await?;
     let targets = parts::targets(config).await?;
     for (to, target) in config.to.iter().zip(&targets) {
         let makes = config.s3.create_bucket || matches!(to, Target::Folder(_));
@@ -180,10 +217,22 @@ async fn reach(
     }
     let draining = CancellationToken::new();
     let mirror = parts::mirror(config, targets, Arc::clone(observer), draining).await?;
-    Ok(Run {
-        mirror,
-        wanted: selected.releases,
-    })
+    Ok(Run { mirror, wanted })
+}
+
+/// The releases that are wanted.
+async fn select(
+    args: &SyncArgs,
+    config: &Config,
+    observer: &dyn Observer,
+) -> anyhow::Result<Vec<Wanted>> {
+    let origins = parts::origins(config)?;
+    let limits = parts::limits(config);
+    let hearing = Hearing::new(&origins, &limits, config.retry.policy());
+    let list = args.selection.assets.as_deref();
+    Ok(selecting::online(config, list, &hearing, observer)
+        .await?
+        .releases)
 }
 
 /// Hears the witnesses and plans. None when it was interrupted.

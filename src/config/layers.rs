@@ -20,9 +20,9 @@ enum Form {
     List,
 }
 
-/// Every setting that an environment variable can give: all but those of `origins`, `sets`, `hooks` and `s3.buckets`, which need more
-/// structure than a variable has.
-const SETTINGS: [(&str, Form); 50] = [
+/// Every setting that an environment variable can give: all but those of `origins`, `sets`, `hooks`, `s3.buckets` and `registry.rules`, which
+/// need more structure than a variable has.
+const SETTINGS: [(&str, Form); 60] = [
     ("to", Form::List),
     ("kubernetes", Form::List),
     ("kops", Form::Text),
@@ -36,6 +36,7 @@ const SETTINGS: [(&str, Form); 50] = [
     ("with_base_url", Form::Switch),
     ("with_kubernetes_url", Form::Switch),
     ("images", Form::Switch),
+    ("files", Form::Switch),
     ("clients", Form::Switch),
     ("pointers", Form::Switch),
     ("include", Form::List),
@@ -65,6 +66,15 @@ const SETTINGS: [(&str, Form); 50] = [
     ("s3.acl", Form::Text),
     ("s3.create_bucket", Form::Switch),
     ("s3.congestion", Form::Text),
+    ("registry.to", Form::List),
+    ("registry.to_layout", Form::Text),
+    ("registry.from_layout", Form::Text),
+    ("registry.also", Form::List),
+    ("registry.platforms", Form::List),
+    ("registry.naming", Form::Text),
+    ("registry.signatures", Form::Switch),
+    ("registry.auth_file", Form::Text),
+    ("registry.blob_regions", Form::List),
     ("shard", Form::Text),
     ("shards", Form::Number),
     ("service.listen", Form::Text),

@@ -1,6 +1,6 @@
 //! Marks releases as ready, by writing their indexes, and says which pointers may move.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use super::{Left, Seen};
 use crate::asset::{Asset, Key, Role};
@@ -19,6 +19,8 @@ pub(super) struct Marker<'a> {
     pub(super) refused: &'a [(Asset, String)],
     /// What this run leaves alone, so that what it belongs to is not complete.
     pub(super) left: &'a [Left],
+    /// Releases that lack something that is no file, and why.
+    pub(super) lacking: &'a BTreeMap<String, String>,
 }
 
 /// What becomes of the pointers.
@@ -32,7 +34,7 @@ impl Marker<'_> {
     pub(super) fn entries(
         &self,
         at: usize,
-        keys: &BTreeSet<Key>,
+        (release, keys): (&Release, &BTreeSet<Key>),
         outcomes: &[Outcome],
         pointers: &[Item],
     ) -> Option<(Vec<Entry>, Vec<Entry>)> {
@@ -43,7 +45,8 @@ impl Marker<'_> {
         {
             return None;
         }
-        if self.left.iter().any(|left| keys.contains(&left.key)) {
+        let is_left = self.left.iter().any(|left| keys.contains(&left.key));
+        if is_left || self.lacking.contains_key(&release.name) {
             return None;
         }
         let of_release = outcomes

@@ -130,6 +130,8 @@ impl Again {
         let wanted = releases.map(|(release, keys)| Wanted {
             release: release.clone(),
             assets: assets_of(keys),
+            images: Vec::new(),
+            lacks: prepared.lacking.get(&release.name).cloned(),
         });
         Self {
             wanted: wanted.collect(),

@@ -77,6 +77,7 @@ async fn what_a_stopped_run_did_not_come_to_has_not_failed() {
     let wanted = vec![Wanted {
         release: Release::default(),
         assets: vec![file, pointer],
+        ..Wanted::default()
     }];
     let stop = CancellationToken::new();
     let prepared = sync::prepare(&mirror, wanted, &stop).await.unwrap();

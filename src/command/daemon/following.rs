@@ -99,5 +99,9 @@ fn extra(name: &str, set: &SetSettings, config: &Config) -> anyhow::Result<Wante
         layout: Some(layout.to_string()),
         ..Release::default()
     };
-    Ok(Wanted { release, assets })
+    Ok(Wanted {
+        release,
+        assets,
+        ..Wanted::default()
+    })
 }

@@ -155,6 +155,7 @@ async fn a_small_spool_makes_assets_wait_for_each_other_and_nothing_else() {
             ..kops_mirror::index::Release::default()
         },
         assets,
+        ..kops_mirror::sync::Wanted::default()
     }];
     let stop = CancellationToken::new();
     let run = async {

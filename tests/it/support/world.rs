@@ -161,6 +161,7 @@ impl World {
         let wanted = vec![Wanted {
             release,
             assets: assets.to_vec(),
+            ..Wanted::default()
         }];
         let prepared = sync::prepare(&mirror, wanted, stop).await?;
         Ok(sync::carry_out(&mirror, prepared, stop).await)

@@ -1,0 +1,217 @@
+//! What each shelf lacks of an image.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use futures::future::try_join_all;
+use futures::stream::{self, StreamExt, TryStreamExt};
+
+use super::Image;
+use super::shelf::{Shelf, blob_key};
+use super::source;
+use crate::asset::{Asset, Role, Voucher};
+use crate::digest::Digest;
+use crate::events::told;
+use crate::image::{Blob, Reference};
+use crate::plan::{Action, Item};
+use crate::store::StoreError;
+use crate::vouch::Vouched;
+
+/// Images that are looked for at a time, and blobs of each.
+const LOOKED_FOR_AT_ONCE: usize = 8;
+
+/// What is to be done about an image.
+#[derive(Debug)]
+pub struct Planned {
+    pub image: Image,
+    /// At each shelf, in order.
+    pub steps: Vec<Step>,
+    /// The blobs that a shelf lacks, for the engine. One that several images have is in each of them.
+    pub items: Vec<Item>,
+}
+
+/// What is to be done about an image at one shelf.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Step {
+    /// Its name leads to this very image.
+    Held,
+    Put {
+        repository: String,
+    },
+    /// It can't be named there.
+    Refused {
+        why: String,
+    },
+}
+
+impl Planned {
+    /// Whether every shelf has it.
+    pub fn is_done(&self) -> bool {
+        self.steps.iter().all(|step| *step == Step::Held)
+    }
+
+    /// Bytes of its blobs that a shelf lacks.
+    pub fn bytes(&self) -> u64 {
+        self.items.iter().filter_map(Item::likely_length).sum()
+    }
+}
+
+/// Looks what is there, and tells each shelf to which repositories the missing blobs go.
+pub async fn plan(
+    images: Vec<Image>,
+    shelves: &[Arc<dyn Shelf>],
+    regions: &[String],
+) -> Result<Vec<Planned>, StoreError> {
+    let looks = images.into_iter().map(|image| look(image, shelves));
+    let looked: Vec<Looked> = stream::iter(looks)
+        .buffered(LOOKED_FOR_AT_ONCE)
+        .try_collect()
+        .await?;
+    let holders = holders(&looked);
+    for (at, shelf) in shelves.iter().enumerate() {
+        for (blob, repositories) in wanting(&looked, at) {
+            shelf.expect(blob, repositories);
+        }
+    }
+    let planned = looked.into_iter().map(|looked| {
+        let Looked {
+            image,
+            steps,
+            missing,
+        } = looked;
+        let items = missing.into_iter().map(|(blob, lacking)| {
+            let references = &holders[&blob.digest];
+            item(&blob, references, regions, &lacking)
+        });
+        let items = items.collect();
+        Planned {
+            image,
+            steps,
+            items,
+        }
+    });
+    Ok(planned.collect())
+}
+
+/// An image, and which of its blobs are missing: at which shelves.
+struct Looked {
+    image: Image,
+    steps: Vec<Step>,
+    missing: Vec<(Blob, Vec<bool>)>,
+}
+
+async fn look(image: Image, shelves: &[Arc<dyn Shelf>]) -> Result<Looked, StoreError> {
+    let steps = try_join_all(shelves.iter().map(|shelf| step(shelf, &image))).await?;
+    let blobs = image.blobs().into_values().map(|blob| {
+        let steps = &steps;
+        async move {
+            let lacking = shelves.iter().zip(steps).map(|(shelf, step)| async {
+                match step {
+                    Step::Put { repository } => Ok(!shelf.has_blob(repository, &blob).await?),
+                    Step::Held | Step::Refused { .. } => Ok::<_, StoreError>(false),
+                }
+            });
+            let lacking = try_join_all(lacking).await?;
+            Ok::<_, StoreError>((blob, lacking))
+        }
+    });
+    let looked = stream::iter(blobs).buffered(LOOKED_FOR_AT_ONCE);
+    let looked: Vec<(Blob, Vec<bool>)> = looked.try_collect().await?;
+    let missing = looked
+        .into_iter()
+        .filter(|(_, lacking)| lacking.contains(&true))
+        .collect();
+    Ok(Looked {
+        image,
+        steps,
+        missing,
+    })
+}
+
+async fn step(shelf: &Arc<dyn Shelf>, image: &Image) -> Result<Step, StoreError> {
+    let repository = match shelf.repository(&image.reference) {
+        Ok(repository) => repository,
+        Err(bad) => return Ok(Step::Refused { why: told(&bad) }),
+    };
+    let there = shelf.root(&repository, image).await?;
+    Ok(if there == Some(image.root().digest) {
+        Step::Held
+    } else {
+        Step::Put { repository }
+    })
+}
+
+/// Every image that has a blob: each of their registries can bring it.
+fn holders(looked: &[Looked]) -> BTreeMap<Digest, Vec<Reference>> {
+    let mut holders: BTreeMap<Digest, Vec<Reference>> = BTreeMap::new();
+    for Looked { image, missing, .. } in looked {
+        for (blob, _) in missing {
+            holders
+                .entry(blob.digest)
+                .or_default()
+                .push(image.reference.clone());
+        }
+    }
+    holders
+}
+
+/// The repositories at one shelf that lack a blob.
+fn wanting(looked: &[Looked], at: usize) -> BTreeMap<Digest, BTreeSet<String>> {
+    let mut wanting: BTreeMap<Digest, BTreeSet<String>> = BTreeMap::new();
+    for Looked { steps, missing, .. } in looked {
+        let Step::Put { repository } = &steps[at] else {
+            continue;
+        };
+        for (blob, _) in missing.iter().filter(|(_, lacking)| lacking[at]) {
+            wanting
+                .entry(blob.digest)
+                .or_default()
+                .insert(repository.clone());
+        }
+    }
+    wanting
+}
+
+fn item(blob: &Blob, holders: &[Reference], regions: &[String], lacking: &[bool]) -> Item {
+    let mut urls = source::urls(holders, blob, regions);
+    let canonical = urls.remove(0);
+    let action = |is_missing: &bool| match is_missing {
+        true => Action::Transfer {
+            why: "it is missing".to_owned(),
+        },
+        false => Action::Skip,
+    };
+    let known = Voucher::Known {
+        digest: blob.digest,
+        source: "the image's manifest".to_owned(),
+    };
+    let asset = Asset {
+        key: blob_key(blob.digest),
+        canonical,
+        alternates: urls,
+        witnesses: vec![vec![known]],
+        unvouched: None,
+        sidecars: Vec::new(),
+        role: Role::File,
+        arch: None,
+        listed_by_kops: false,
+    };
+    Item {
+        wanted: Vouched {
+            asset,
+            expected: vec![blob.digest],
+            vouched_by: vec!["the image's manifest".to_owned()],
+            content: None,
+            overruled: None,
+            is_public_alone: false,
+            names_version: None,
+        },
+        actions: lacking.iter().map(action).collect(),
+        held: None,
+        length: Some(blob.length),
+        told_length: None,
+        entry: None,
+        sidecars: vec![BTreeMap::new(); lacking.len()],
+        replaces: vec![None; lacking.len()],
+    }
+}

@@ -1,0 +1,54 @@
+//! Where images are put: a registry, or a folder that can be carried by hand.
+
+use std::collections::BTreeSet;
+use std::fmt;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+
+use super::Image;
+use crate::asset::Key;
+use crate::digest::Digest;
+use crate::image::{BadNaming, Blob, Manifest, Reference};
+use crate::store::{Store, StoreError};
+
+/// A place for images. What is in it is known by digests, so that whatever is there is right.
+#[async_trait]
+pub trait Shelf: Send + Sync + fmt::Debug {
+    /// In a user's words: `123456789012.dkr.ecr.cn-north-1.amazonaws.com.cn/k8s`, `oci:images`.
+    fn place(&self) -> &str;
+
+    /// What an image's repository is called here.
+    fn repository(&self, image: &Reference) -> Result<String, BadNaming>;
+
+    /// What an image is pulled by from here; None where it can't be.
+    fn pull_name(&self, image: &Reference) -> Option<String>;
+
+    /// What the engine puts blobs into, each at its [`blob_key`].
+    fn blobs(&self) -> Arc<dyn Store>;
+
+    /// The digest of the manifest that an image's tag leads to; of an image without a tag, its digest if that is there.
+    async fn root(&self, repository: &str, image: &Image) -> Result<Option<Digest>, StoreError>;
+
+    async fn has_blob(&self, repository: &str, blob: &Blob) -> Result<bool, StoreError>;
+
+    /// Gets a repository ready to take blobs.
+    async fn prepare(&self, repository: &str) -> Result<(), StoreError>;
+
+    /// Says to which repositories a blob goes once it is put.
+    fn expect(&self, blob: Digest, repositories: BTreeSet<String>);
+
+    /// Puts a manifest whose blobs and children are there; one attempt. `tag` leads to it from then on.
+    async fn put_manifest(
+        &self,
+        repository: &str,
+        manifest: &Manifest,
+        name: Option<&Reference>,
+    ) -> Result<(), StoreError>;
+}
+
+/// Where a blob is in a store: `blobs/sha256/9f86…`, as in the OCI image layout (image-spec `image-layout.md`).
+pub fn blob_key(digest: Digest) -> Key {
+    let key = format!("blobs/{}/{}", digest.algorithm(), digest.hex());
+    key.parse().expect("it is made of words and digits")
+}
