@@ -134,6 +134,12 @@ impl World {
         folder.join("bin/linux/amd64/kubelet").is_file()
     }
 
+    /// The version that a target's pointer names.
+    pub(super) fn stable(&self, target: &str) -> String {
+        let pointer = self.dir.path().join(target).join("release/stable.txt");
+        fs::read_to_string(pointer).unwrap().trim().to_owned()
+    }
+
     fn folder_of(&self, target: &str, kubernetes: &str) -> PathBuf {
         let target = self.dir.path().join(target);
         target.join(format!("release/v{kubernetes}"))
