@@ -10,9 +10,9 @@ use crate::limits::{Limits, Rates};
 use crate::measure::{Kernel, Scratch};
 use crate::origin::{HostSettings, OriginSettings, Origins};
 use crate::spool::{SpoolFolder, SpoolFolderError};
-use crate::store::{Store, StoreError};
 use crate::store::folder::FolderStore;
 use crate::store::s3::{Congestion, S3Options, S3Store, Way};
+use crate::store::{Store, StoreError};
 use crate::transfer::Mirror;
 use tokio_util::sync::CancellationToken;
 
