@@ -1,6 +1,7 @@
 //! A week of a service in seconds: its time is simulated, its runs are real ones, from an origin over HTTP into two folders, and what
 //! is to be told goes to a webhook.
 
+mod away;
 mod pace;
 mod world;
 
