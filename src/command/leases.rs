@@ -24,7 +24,7 @@ const LOOK_AGAIN_MS: std::ops::Range<u64> = 500..2000;
 /// Leases that are ours: at least one, since there is no set without a target.
 #[derive(Debug)]
 pub(super) struct Leases {
-    leases: Vec<Lease>,
+    held: Vec<Lease>,
     /// Targets that do not honour conditions, in one line each.
     pub(super) notes: Vec<String>,
     /// Targets whose lease could not be had, by their numbers, in order; none where nothing is borne.
@@ -47,16 +47,16 @@ impl Taker<'_> {
         bears: Bears,
     ) -> Result<All, StoreError> {
         let mut ours = Leases {
-            leases: Vec::new(),
+            held: Vec::new(),
             notes: Vec::new(),
             refused: Vec::new(),
         };
         for (at, target) in targets.iter().enumerate() {
             let now = Timestamp::now();
             match Lease::take(target, name(self.shard), self.owner, self.ttl, now).await {
-                Ok(Taken::Ours(lease)) => ours.leases.push(lease),
+                Ok(Taken::Ours(lease)) => ours.held.push(lease),
                 Ok(Taken::Unguarded(lease)) => {
-                    ours.leases.push(lease);
+                    ours.held.push(lease);
                     ours.notes.push(format!(
                         "{} has no conditional writes: two processes may run there at once, which wastes bytes and breaks nothing",
                         target.place()
@@ -77,7 +77,7 @@ impl Taker<'_> {
                 }
             }
         }
-        if ours.leases.is_empty() && !ours.refused.is_empty() {
+        if ours.held.is_empty() && !ours.refused.is_empty() {
             return Err(ours.refused.swap_remove(0).1);
         }
         Ok(All::Ours(ours))
@@ -125,7 +125,7 @@ impl Leases {
         seen: impl Iterator<Item = &'a [Object]>,
         shard: Option<Shard>,
     ) -> bool {
-        let mut both = self.leases.iter().zip(seen);
+        let mut both = self.held.iter().zip(seen);
         both.all(|(lease, listed)| lease.is_next_after(&Outlook::of(name(shard), listed)))
     }
 
@@ -159,7 +159,7 @@ impl Leases {
     async fn keep(&mut self, ended: &CancellationToken) -> Result<(), Lost> {
         let clock = Timestamp::now;
         let keeping = self
-            .leases
+            .held
             .iter_mut()
             .map(|lease| Box::pin(lease.keep(&clock, ended)));
         select_all(keeping).await.0
@@ -167,7 +167,7 @@ impl Leases {
 
     /// Gives them back. What can't be given back expires.
     async fn give_back(self) {
-        for lease in self.leases {
+        for lease in self.held {
             if let Err(error) = lease.release(Timestamp::now()).await {
                 tracing::warn!(
                     "a lease was not given back and has to expire: {}",
