@@ -10,6 +10,7 @@ mod parts;
 mod policy;
 mod select;
 mod syncing;
+mod targets;
 
 use std::io::{self, Write};
 use std::path::Path;
@@ -25,6 +26,7 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use self::leases::Taker;
+use self::targets::Bears;
 use crate::asset::Asset;
 use crate::audit::{self, Audit};
 use crate::catalogue::listing::Listing;
@@ -135,10 +137,8 @@ fn close(
     report: &Report,
     output: Output,
     config: &Config,
-    mirror: Arc<Mirror>,
     screen: &Screen,
 ) -> anyhow::Result<Exit> {
-    drop(mirror); // and with it the bars
     match output {
         Output::Table => say(&report.table(config.colour && screen.is_terminal()))?,
         _ => document(report, output)?,
@@ -221,7 +221,7 @@ async fn repair(
         let draining = CancellationToken::new();
         let mirror = parts::mirror(config, targets, Arc::clone(&observer), draining).await?;
         let audits = audits(&mirror, args.deep).await?;
-        anyhow::Ok((mirror, audits))
+        anyhow::Ok((Arc::new(mirror), audits))
     });
     let Some(begun) = begun.await else {
         return Ok(Exit::Interrupted);
@@ -237,7 +237,10 @@ async fn repair(
     let (report, lost) =
         repair_under_leases(&mirror, audits, args, config, &observer, stop).await?;
     let exit = match report {
-        Some(report) => close(&report, output, config, mirror, screen)?,
+        Some(report) => {
+            drop((mirror, observer)); // and with them the bars
+            close(&report, output, config, screen)?
+        }
         None => Exit::Interrupted,
     };
     lost.map_or(Ok(exit), |lost| Err(lost.into()))
@@ -267,12 +270,11 @@ async fn repair_under_leases(
         ));
     }
     let taker = Taker {
-        targets: &mirror.targets,
         shard: None,
         owner: &Owner::this_process(),
         ttl: config.service.lease,
     };
-    let taking = taker.wait(observer.as_ref());
+    let taking = taker.wait(&mirror.targets, Bears::Nothing, observer.as_ref());
     let Some(leases) = stop.run_until_cancelled(taking).await else {
         return Ok((None, None));
     };
