@@ -32,7 +32,7 @@ use crate::audit::{self, Audit};
 use crate::catalogue::listing::Listing;
 use crate::cli::{AssetsArgs, Cli, Command, Output, RepairArgs, ServeArgs, VerifyArgs};
 use crate::config::{Config, Environment};
-use crate::events::{Logged, Observer};
+use crate::events::{Event, Logged, Observer};
 use crate::lease::{Lost, Owner};
 use crate::report::{Exit, Report};
 use crate::serve;
@@ -173,6 +173,11 @@ fn assets(
         let catalogue = select::catalogue(config)?;
         for selection in &selected.selections {
             images.extend(catalogue.images(selection)?);
+            for warning in catalogue.image_warnings(selection)? {
+                observer.event(&Event::Warned {
+                    what: warning.to_string(),
+                });
+            }
         }
         images.sort();
         images.dedup();

@@ -22,7 +22,7 @@ enum Form {
 
 /// Every setting that an environment variable can give: all but those of `origins`, `sets`, `hooks` and `s3.buckets`, which need more
 /// structure than a variable has.
-const SETTINGS: [(&str, Form); 50] = [
+const SETTINGS: [(&str, Form); 51] = [
     ("to", Form::List),
     ("kubernetes", Form::List),
     ("kops", Form::Text),
@@ -33,6 +33,7 @@ const SETTINGS: [(&str, Form); 50] = [
     ("install_crictl", Form::Switch),
     ("skip_container_runtime", Form::Switch),
     ("cilium_portmap", Form::Switch),
+    ("cluster_options", Form::List),
     ("with_base_url", Form::Switch),
     ("with_kubernetes_url", Form::Switch),
     ("images", Form::Switch),
