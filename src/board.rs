@@ -29,6 +29,8 @@ pub enum ReleaseState {
     Changed,
     /// Upstream has it no more; what is mirrored was left as it is.
     Withdrawn,
+    /// The target was away when it was to be looked at.
+    Unknown,
 }
 
 /// A release at one target.
@@ -40,7 +42,7 @@ pub struct AtTarget {
     /// When its marker was written.
     pub completed: Option<Timestamp>,
     pub files: u64,
-    /// Files that are not there yet.
+    /// Files that are not there yet; 0 where that is not known.
     pub missing: u64,
     pub bytes: u64,
 }

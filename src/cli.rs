@@ -13,6 +13,7 @@ use globset::Glob;
 use url::Url;
 
 use crate::asset::Arch;
+use crate::catalogue::ClusterOption;
 use crate::config::{
     self, Acl, BadOrigin, Config, ConfigError, Environment, Host, Layer, Publish, Rate, Size,
     Target,
@@ -320,6 +321,9 @@ pub struct SelectionArgs {
     /// Take the CNI plugins that cilium needs in the chaining mode portmap
     #[arg(long)]
     pub cilium_portmap: bool,
+    /// What else the cluster has, as far as it brings images: metrics-server, hubble, … (repeatable; config/mirror.toml has all)
+    #[arg(long, value_name = "NAME,…", value_delimiter = ',')]
+    pub cluster_option: Vec<ClusterOption>,
     /// Take what KOPS_BASE_URL makes kops ask for: its images as archives
     #[arg(long)]
     pub with_base_url: bool,
@@ -526,6 +530,7 @@ impl SelectionArgs {
         ] {
             layer.set_some(name, is_on.then_some(true));
         }
+        say_list(layer, "cluster_options", &self.cluster_option);
         layer.set_some("clients", self.no_clients.then_some(false));
         layer.set_some("pointers", self.no_pointers.then_some(false));
         say_list(layer, "include", &self.include);
@@ -626,7 +631,7 @@ mod tests {
         let config = typed(
             "sync --kubernetes v1.34.8,stable --kops 1.36.2 --arch arm64 --networking calico \
              --container-runtime docker --install-nerdctl --install-crictl --images --no-clients \
-             --skip-container-runtime --cilium-portmap --with-base-url --with-kubernetes-url --no-pointers \
+             --skip-container-runtime --cilium-portmap --cluster-option hubble,karpenter --with-base-url --with-kubernetes-url --no-pointers \
              --include **/kubelet --include a/* --exclude **/*.xz --layout offline --catalogue c.toml \
              --to s3://mirror/x --to ./m --endpoint http://127.0.0.1:9000 --path-style=false \
              --region cn-north-1 --profile china --create-bucket --acl public-read \
@@ -640,6 +645,8 @@ mod tests {
         assert_eq!(config.container_runtime.as_deref(), Some("docker"));
         assert!(config.install_nerdctl && config.install_crictl && config.images);
         assert!(config.skip_container_runtime && config.cilium_portmap);
+        let options = [ClusterOption::Hubble, ClusterOption::Karpenter];
+        assert_eq!(config.cluster_options, options);
         assert!(config.with_base_url && config.with_kubernetes_url);
         assert!(!config.clients && !config.pointers);
         let globs = |globs: &[Glob]| globs.iter().map(ToString::to_string).collect::<Vec<_>>();

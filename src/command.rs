@@ -11,6 +11,7 @@ mod parts;
 mod policy;
 mod select;
 mod syncing;
+mod targets;
 
 use std::io::{self, Write};
 use std::path::Path;
@@ -26,12 +27,13 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use self::leases::Taker;
+use self::targets::Bears;
 use crate::asset::Asset;
 use crate::audit::{self, Audit};
 use crate::catalogue::listing::Listing;
 use crate::cli::{AssetsArgs, Cli, Command, Output, RepairArgs, ServeArgs, VerifyArgs};
 use crate::config::{Config, Environment};
-use crate::events::{Logged, Observer};
+use crate::events::{Event, Logged, Observer};
 use crate::lease::{Lost, Owner};
 use crate::report::{Exit, Report};
 use crate::serve;
@@ -172,6 +174,11 @@ fn assets(
         let catalogue = select::catalogue(config)?;
         for selection in &selected.selections {
             images.extend(catalogue.images(selection)?);
+            for warning in catalogue.image_warnings(selection)? {
+                observer.event(&Event::Warned {
+                    what: warning.to_string(),
+                });
+            }
         }
         images.sort();
         images.dedup();
@@ -220,7 +227,7 @@ async fn repair(
         let draining = CancellationToken::new();
         let mirror = parts::mirror(config, targets, Arc::clone(&observer), draining).await?;
         let audits = audits(&mirror, args.deep).await?;
-        anyhow::Ok((mirror, audits))
+        anyhow::Ok((Arc::new(mirror), audits))
     });
     let Some(begun) = begun.await else {
         return Ok(Exit::Interrupted);
@@ -269,12 +276,11 @@ async fn repair_under_leases(
         ));
     }
     let taker = Taker {
-        targets: &mirror.targets,
         shard: None,
         owner: &Owner::this_process(),
         ttl: config.service.lease,
     };
-    let taking = taker.wait(observer.as_ref());
+    let taking = taker.wait(&mirror.targets, Bears::Nothing, observer.as_ref());
     let Some(leases) = stop.run_until_cancelled(taking).await else {
         return Ok((None, None));
     };

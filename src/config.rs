@@ -25,6 +25,7 @@ use serde::{Deserialize, Deserializer};
 use url::Url;
 
 use crate::asset::Arch;
+use crate::catalogue::ClusterOption;
 use crate::digest::{Algorithm, Digest};
 use crate::layout::Layout;
 use crate::limits::Night;
@@ -61,6 +62,8 @@ pub struct Config {
     pub install_crictl: bool,
     pub skip_container_runtime: bool,
     pub cilium_portmap: bool,
+    /// More options of the cluster: those that bring images.
+    pub cluster_options: Vec<ClusterOption>,
     /// Also what KOPS_BASE_URL makes kops ask for.
     pub with_base_url: bool,
     /// Also what a URL as Kubernetes version makes kops ask for.
@@ -226,6 +229,7 @@ impl Default for Config {
             install_crictl: false,
             skip_container_runtime: false,
             cilium_portmap: false,
+            cluster_options: Vec::new(),
             with_base_url: false,
             with_kubernetes_url: false,
             images: false,

@@ -79,7 +79,7 @@ pub struct Run {
     pub began: Timestamp,
     pub ended: Timestamp,
     pub end: End,
-    /// Why it could not be begun: one line, without secrets.
+    /// Why it could not be begun, or did not do all that was wanted: one line, without secrets.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub why: Option<String>,
     /// Set where it stands for several.

@@ -142,6 +142,8 @@ pub struct StoreLeg {
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Report {
     pub outcomes: Vec<Outcome>,
+    /// Targets that the run went without, and why.
+    pub away: BTreeMap<String, String>,
     /// Releases whose markers were written.
     pub marked: Vec<String>,
     /// Bytes that came from origins.
@@ -266,7 +268,7 @@ impl Report {
         if self.interrupted || any(Kind::Cancelled) || any(Kind::Left) {
             return Exit::Interrupted;
         }
-        if any(Kind::Failed) || any(Kind::Withheld) {
+        if any(Kind::Failed) || any(Kind::Withheld) || !self.away.is_empty() {
             return Exit::SomeFailed;
         }
         Exit::Done
@@ -326,6 +328,9 @@ impl Report {
         } else {
             ("", "")
         };
+        for (place, why) in &self.away {
+            writeln!(out, "{red}failed{plain}  {place}\n        {why}")?;
+        }
         for failed in self.of(Kind::Failed) {
             let why = failed
                 .why
@@ -419,6 +424,7 @@ impl Serialize for Report {
         struct Document<'a> {
             result: Exit,
             exit_code: u8,
+            away: &'a BTreeMap<String, String>,
             releases: &'a [String],
             totals: Totals,
             requests: &'a BTreeMap<String, u64>,
@@ -429,6 +435,7 @@ impl Serialize for Report {
         Document {
             result: self.exit(),
             exit_code: self.exit().code(),
+            away: &self.away,
             releases: &self.marked,
             totals: self.totals(),
             requests: &self.requests,

@@ -266,6 +266,9 @@ pub enum LeftTo {
 pub enum SyncError {
     #[error(transparent)]
     Store(#[from] StoreError),
+    /// One target can't be looked at, by its number; the others may do without it.
+    #[error("{}", told(error))]
+    Target { at: usize, error: StoreError },
     #[error(transparent)]
     Conflict(#[from] Conflict),
     #[error("interrupted before anything was done")]
@@ -349,10 +352,12 @@ pub async fn prepare(
 ) -> Result<Prepared, SyncError> {
     let begun = Instant::now();
     let prepared = stop.run_until_cancelled(async {
-        let looks = mirror
-            .targets
-            .iter()
-            .map(|target| look(target.as_ref(), &wanted));
+        let looked_for = &wanted;
+        let targets = mirror.targets.iter().enumerate();
+        let looks = targets.map(|(at, target)| async move {
+            let seen = look(target.as_ref(), looked_for).await;
+            seen.map_err(|error| SyncError::Target { at, error })
+        });
         let heard = async { Ok(hear(mirror, &wanted).await) };
         let (seen, (vouched, refused)) = tokio::try_join!(try_join_all(looks), heard)?;
         let held: Vec<Held> = seen.iter().map(Seen::held).collect();

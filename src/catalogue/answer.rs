@@ -5,6 +5,7 @@ use std::fmt;
 use semver::Version;
 use url::Url;
 
+use super::ClusterOption;
 use crate::asset::{Arch, Key};
 use crate::layout::NoPlace;
 
@@ -21,6 +22,14 @@ pub enum Warning {
     Networking { kops: Version, networking: String },
     /// A release newer than the sources that the catalogue was made from.
     Unchecked { kops: Version, checked: Version },
+    /// The images are those of another release: the newest known one of the minor, or the one that a pre-release leads to.
+    ImagesOf { kops: Version, listed: Version },
+    /// An option that brings images brings none here.
+    NoImagesOf {
+        kops: Version,
+        networking: String,
+        option: ClusterOption,
+    },
     /// kops has nothing for this architecture.
     NoArch { kops: Version, arch: Arch },
     /// A note of the catalogue.
@@ -92,6 +101,18 @@ impl fmt::Display for Warning {
             Self::Unchecked { kops, checked } => write!(
                 f,
                 "kops {kops} is newer than this catalogue, which was made from {checked}: compare with `kops get assets`"
+            ),
+            Self::ImagesOf { kops, listed } => write!(
+                f,
+                "the images of kops {kops} are listed as those of {listed}: compare with `kops get assets`"
+            ),
+            Self::NoImagesOf {
+                kops,
+                networking,
+                option,
+            } => write!(
+                f,
+                "kops {kops} has no images for '{option}' with networking '{networking}'"
             ),
             Self::NoArch { kops, arch } => write!(f, "kops {kops} has no nodes on {arch}"),
             Self::Note(text) => f.write_str(text),

@@ -1,5 +1,6 @@
 //! Which versions to mirror, and for what kind of cluster: what a catalogue is asked.
 
+use std::fmt;
 use std::str::FromStr;
 
 use semver::Version;
@@ -17,7 +18,7 @@ pub enum Runtime {
     Docker,
 }
 
-/// Settings of a cluster that change which files it asks for.
+/// Settings of a cluster that change which files or images it asks for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum ClusterOption {
@@ -31,7 +32,67 @@ pub enum ClusterOption {
     CiliumPortmap,
     /// DNS in Route 53 or by gossip, which brings dns-controller's image; from 1.29 on it is not the default.
     DnsController,
+    /// `--dns none`: neither of them; from 1.29 on it is the default.
+    DnsNone,
+    /// `spec.externalDNS.provider: external-dns`, in place of dns-controller
+    ExternalDns,
+    /// `spec.awsLoadBalancerController`
+    AwsLoadBalancerController,
+    /// `spec.authentication.aws`
+    AwsIamAuthenticator,
+    /// `spec.networking.calico.crossSubnet`, up to kops 1.10
+    CalicoCrossSubnet,
+    /// `spec.networking.calico.typhaReplicas`, or canal's
+    CalicoTypha,
+    /// `spec.certManager`, managed by kops
+    CertManager,
+    /// `spec.clusterAutoscaler`
+    ClusterAutoscaler,
+    /// `spec.networking.cilium.hubble`
+    Hubble,
+    /// `spec.karpenter`
+    Karpenter,
+    /// `spec.metricsServer`
+    MetricsServer,
+    /// `spec.kubeDNS.nodeLocalDNS`
+    NodeLocalDns,
+    /// `spec.nodeProblemDetector`
+    NodeProblemDetector,
+    /// `spec.containerd.nvidiaGPU`
+    NvidiaGpu,
+    /// `spec.podIdentityWebhook`
+    PodIdentityWebhook,
+    /// `spec.snapshotController`
+    SnapshotController,
 }
+
+/// The options by their names on the command line, in files and in catalogues.
+const OPTIONS: [(&str, ClusterOption); 21] = [
+    ("install-nerdctl", ClusterOption::InstallNerdctl),
+    ("install-crictl", ClusterOption::InstallCrictl),
+    ("skip-runtime", ClusterOption::SkipRuntime),
+    ("cilium-portmap", ClusterOption::CiliumPortmap),
+    ("dns-controller", ClusterOption::DnsController),
+    ("dns-none", ClusterOption::DnsNone),
+    ("external-dns", ClusterOption::ExternalDns),
+    (
+        "aws-load-balancer-controller",
+        ClusterOption::AwsLoadBalancerController,
+    ),
+    ("aws-iam-authenticator", ClusterOption::AwsIamAuthenticator),
+    ("calico-cross-subnet", ClusterOption::CalicoCrossSubnet),
+    ("calico-typha", ClusterOption::CalicoTypha),
+    ("cert-manager", ClusterOption::CertManager),
+    ("cluster-autoscaler", ClusterOption::ClusterAutoscaler),
+    ("hubble", ClusterOption::Hubble),
+    ("karpenter", ClusterOption::Karpenter),
+    ("metrics-server", ClusterOption::MetricsServer),
+    ("node-local-dns", ClusterOption::NodeLocalDns),
+    ("node-problem-detector", ClusterOption::NodeProblemDetector),
+    ("nvidia-gpu", ClusterOption::NvidiaGpu),
+    ("pod-identity-webhook", ClusterOption::PodIdentityWebhook),
+    ("snapshot-controller", ClusterOption::SnapshotController),
+];
 
 /// A way in which kops is told to use a mirror, where that changes what it asks for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -123,15 +184,39 @@ impl FromStr for ClusterOption {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        match text {
-            "install-nerdctl" => Ok(Self::InstallNerdctl),
-            "install-crictl" => Ok(Self::InstallCrictl),
-            "skip-runtime" => Ok(Self::SkipRuntime),
-            "cilium-portmap" => Ok(Self::CiliumPortmap),
-            "dns-controller" => Ok(Self::DnsController),
-            other => Err(format!(
-                "'{other}' is not a cluster option that changes what is downloaded: install-nerdctl, install-crictl, skip-runtime, cilium-portmap or dns-controller"
-            )),
+        let found = OPTIONS.iter().find(|(name, _)| *name == text);
+        found.map(|(_, option)| *option).ok_or_else(|| {
+            let names: Vec<_> = OPTIONS.iter().map(|(name, _)| *name).collect();
+            format!(
+                "'{text}' is not a cluster option that changes what is downloaded: {}",
+                names.join(", ")
+            )
+        })
+    }
+}
+
+impl fmt::Display for ClusterOption {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (name, _) = OPTIONS
+            .iter()
+            .find(|(_, option)| option == self)
+            .expect("every option has a name");
+        f.write_str(name)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_option_has_one_name_everywhere() {
+        for (name, option) in OPTIONS {
+            assert_eq!(name.parse(), Ok(option));
+            assert_eq!(option.to_string(), name);
+            assert_eq!(serde_json::to_value(option).unwrap(), name);
         }
+        let refusal = "weave".parse::<ClusterOption>().unwrap_err();
+        assert!(refusal.contains("metrics-server"), "{refusal}");
     }
 }

@@ -39,7 +39,8 @@ Environment variables:
 
 Exit codes:
   0    all done
-  1    some assets failed; the rest is there, the next run takes them up
+  1    some assets failed, or a target was away; the rest is there, the next
+       run takes them up
   2    a mistake in the command or the settings, or a target of no use;
        nothing was transferred
   130  interrupted; the next run goes on from there";

@@ -13,6 +13,8 @@ use crate::lease::{Lease, Lost, Name, Outlook, Owner, Taken};
 use crate::store::{Object, Store, StoreError};
 use crate::sync::Shard;
 
+use super::targets::Bears;
+
 /// Whoever ends does not wait longer for a target that is away.
 const GIVING_BACK_MAX: Duration = Duration::from_secs(5);
 
@@ -22,30 +24,75 @@ const LOOK_AGAIN_MS: std::ops::Range<u64> = 500..2000;
 /// Leases that are ours: at least one, since there is no set without a target.
 #[derive(Debug)]
 pub(super) struct Leases {
-    leases: Vec<Lease>,
+    held: Vec<Lease>,
     /// Targets that do not honour conditions, in one line each.
     pub(super) notes: Vec<String>,
+    /// Targets whose lease could not be had, by their numbers, in order; none where nothing is borne.
+    pub(super) refused: Vec<(usize, StoreError)>,
 }
 
 /// What a run takes leases with.
 #[derive(Debug)]
 pub(super) struct Taker<'a> {
-    pub(super) targets: &'a [Arc<dyn Store>],
     pub(super) shard: Option<Shard>,
     pub(super) owner: &'a Owner,
     pub(super) ttl: Duration,
 }
 
 impl Taker<'_> {
-    pub(super) async fn take(&self) -> Result<All, StoreError> {
-        Leases::take(self.targets, self.shard, self.owner, self.ttl).await
+    /// Takes those of all targets, but for those that fail in a way that is borne. An error where none is had.
+    pub(super) async fn take(
+        &self,
+        targets: &[Arc<dyn Store>],
+        bears: Bears,
+    ) -> Result<All, StoreError> {
+        let mut ours = Leases {
+            held: Vec::new(),
+            notes: Vec::new(),
+            refused: Vec::new(),
+        };
+        for (at, target) in targets.iter().enumerate() {
+            let now = Timestamp::now();
+            match Lease::take(target, name(self.shard), self.owner, self.ttl, now).await {
+                Ok(Taken::Ours(lease)) => ours.held.push(lease),
+                Ok(Taken::Unguarded(lease)) => {
+                    ours.held.push(lease);
+                    ours.notes.push(format!(
+                        "{} has no conditional writes: two processes may run there at once, which wastes bytes and breaks nothing",
+                        target.place()
+                    ));
+                }
+                Ok(Taken::Theirs { owner, until }) => {
+                    ours.give_back().await;
+                    let place = target.place();
+                    return Ok(All::Theirs {
+                        why: format!("{owner} runs at {place}; it can be taken over after {until}"),
+                        until,
+                    });
+                }
+                Err(error) if bears.bears(&error) => ours.refused.push((at, error)),
+                Err(error) => {
+                    ours.give_back().await;
+                    return Err(error);
+                }
+            }
+        }
+        if ours.held.is_empty() && !ours.refused.is_empty() {
+            return Err(ours.refused.swap_remove(0).1);
+        }
+        Ok(All::Ours(ours))
     }
 
     /// Takes them once nobody else has them, and tells for whom that has to wait.
-    pub(super) async fn wait(&self, observer: &dyn Observer) -> Result<Leases, StoreError> {
+    pub(super) async fn wait(
+        &self,
+        targets: &[Arc<dyn Store>],
+        bears: Bears,
+        observer: &dyn Observer,
+    ) -> Result<Leases, StoreError> {
         let mut told = String::new();
         loop {
-            let why = match self.take().await? {
+            let why = match self.take(targets, bears).await? {
                 All::Ours(leases) => return Ok(leases),
                 All::Theirs { why, .. } => why,
             };
@@ -72,51 +119,13 @@ pub(super) enum All {
 }
 
 impl Leases {
-    pub(super) async fn take(
-        targets: &[Arc<dyn Store>],
-        shard: Option<Shard>,
-        owner: &Owner,
-        ttl: Duration,
-    ) -> Result<All, StoreError> {
-        let mut ours = Self {
-            leases: Vec::new(),
-            notes: Vec::new(),
-        };
-        for target in targets {
-            let now = Timestamp::now();
-            match Lease::take(target, name(shard), owner, ttl, now).await {
-                Ok(Taken::Ours(lease)) => ours.leases.push(lease),
-                Ok(Taken::Unguarded(lease)) => {
-                    ours.leases.push(lease);
-                    ours.notes.push(format!(
-                        "{} has no conditional writes: two processes may run there at once, which wastes bytes and breaks nothing",
-                        target.place()
-                    ));
-                }
-                Ok(Taken::Theirs { owner, until }) => {
-                    ours.give_back().await;
-                    let place = target.place();
-                    return Ok(All::Theirs {
-                        why: format!("{owner} runs at {place}; it can be taken over after {until}"),
-                        until,
-                    });
-                }
-                Err(error) => {
-                    ours.give_back().await;
-                    return Err(error);
-                }
-            }
-        }
-        Ok(All::Ours(ours))
-    }
-
     /// Whether nobody else can have run at a target since it was looked at.
     pub(super) fn are_next_after<'a>(
         &self,
         seen: impl Iterator<Item = &'a [Object]>,
         shard: Option<Shard>,
     ) -> bool {
-        let mut both = self.leases.iter().zip(seen);
+        let mut both = self.held.iter().zip(seen);
         both.all(|(lease, listed)| lease.is_next_after(&Outlook::of(name(shard), listed)))
     }
 
@@ -150,7 +159,7 @@ impl Leases {
     async fn keep(&mut self, ended: &CancellationToken) -> Result<(), Lost> {
         let clock = Timestamp::now;
         let keeping = self
-            .leases
+            .held
             .iter_mut()
             .map(|lease| Box::pin(lease.keep(&clock, ended)));
         select_all(keeping).await.0
@@ -158,7 +167,7 @@ impl Leases {
 
     /// Gives them back. What can't be given back expires.
     async fn give_back(self) {
-        for lease in self.leases {
+        for lease in self.held {
             if let Err(error) = lease.release(Timestamp::now()).await {
                 tracing::warn!(
                     "a lease was not given back and has to expire: {}",

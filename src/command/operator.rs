@@ -9,7 +9,8 @@ use tokio_util::sync::CancellationToken;
 use url::Url;
 
 use super::daemon::hooks;
-use super::leases::{All, Leases};
+use super::leases::{All, Leases, Taker};
+use super::targets::Bears;
 use super::{document, parts, say};
 use crate::board::Status;
 use crate::cli::{NotifyTestArgs, Output, PruneArgs, StatusArgs};
@@ -127,7 +128,12 @@ async fn prune_all(
 /// The targets, as long as nobody else runs there: a sync may have found in place what is about to go.
 async fn leases(config: &Config, targets: &[Arc<dyn Store>]) -> anyhow::Result<Leases> {
     let owner = Owner::this_process();
-    match Leases::take(targets, None, &owner, config.service.lease).await? {
+    let taker = Taker {
+        shard: None,
+        owner: &owner,
+        ttl: config.service.lease,
+    };
+    match taker.take(targets, Bears::Nothing).await? {
         All::Ours(leases) => Ok(leases),
         All::Theirs { why, .. } => bail!("{why}"),
     }

@@ -12,9 +12,9 @@ use crate::limits::{Limits, Rates};
 use crate::measure::{Kernel, Scratch};
 use crate::origin::{HostSettings, OriginSettings, Origins};
 use crate::spool::{SpoolFolder, SpoolFolderError};
-use crate::store::Store;
 use crate::store::folder::FolderStore;
 use crate::store::s3::{Congestion, S3Options, S3Store, Way};
+use crate::store::{Store, StoreError};
 use crate::transfer::Mirror;
 use tokio_util::sync::CancellationToken;
 
@@ -23,16 +23,21 @@ const LOOK_AGAIN: Duration = Duration::from_millis(300);
 
 /// The targets, reached but not yet looked at.
 pub(super) async fn targets(config: &Config) -> anyhow::Result<Vec<Arc<dyn Store>>> {
-    let mut targets: Vec<Arc<dyn Store>> = Vec::new();
-    for target in &config.to {
-        targets.push(match target {
-            Target::Folder(path) => Arc::new(FolderStore::new(path)),
-            Target::Bucket { bucket, prefix } => {
-                Arc::new(S3Store::connect(s3_options(config, bucket, prefix)).await?)
-            }
-        });
+    let mut targets = Vec::new();
+    for to in &config.to {
+        targets.push(target(config, to).await?);
     }
     Ok(targets)
+}
+
+/// One of them.
+pub(super) async fn target(config: &Config, to: &Target) -> Result<Arc<dyn Store>, StoreError> {
+    Ok(match to {
+        Target::Folder(path) => Arc::new(FolderStore::new(path)),
+        Target::Bucket { bucket, prefix } => {
+            Arc::new(S3Store::connect(s3_options(config, bucket, prefix)).await?)
+        }
+    })
 }
 
 fn s3_options(config: &Config, bucket: &str, prefix: &str) -> S3Options {
@@ -151,7 +156,7 @@ pub(super) async fn mirror(
     targets: Vec<Arc<dyn Store>>,
     observer: Arc<dyn Observer>,
     draining: CancellationToken,
-) -> anyhow::Result<Arc<Mirror>> {
+) -> anyhow::Result<Mirror> {
     mirror_from(origins(config)?, config, targets, observer, draining).await
 }
 
@@ -162,9 +167,9 @@ pub(super) async fn mirror_from(
     targets: Vec<Arc<dyn Store>>,
     observer: Arc<dyn Observer>,
     draining: CancellationToken,
-) -> anyhow::Result<Arc<Mirror>> {
+) -> anyhow::Result<Mirror> {
     let spools = spools(config, observer.as_ref()).await?;
-    Ok(Arc::new(Mirror {
+    Ok(Mirror {
         origins,
         limits: limits(config).remembering(spools.path()),
         targets,
@@ -173,7 +178,7 @@ pub(super) async fn mirror_from(
         observer,
         in_flight: config.fetch.files.get(),
         draining,
-    }))
+    })
 }
 
 /// Everything that brings blobs of images to these stores. Its spool is beside the files'.
@@ -184,7 +189,8 @@ pub(super) async fn mirror_of_blobs(
 ) -> anyhow::Result<Arc<Mirror>> {
     let mut config = config.clone();
     config.spool.dir = Some(config.spool_folder()?.join("images"));
-    mirror(&config, targets, observer, CancellationToken::new()).await
+    let mirror = mirror(&config, targets, observer, CancellationToken::new()).await?;
+    Ok(Arc::new(mirror))
 }
 
 /// Where images go.

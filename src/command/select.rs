@@ -170,6 +170,7 @@ fn selection(config: &Config, kops: &Version, kubernetes: &Version) -> anyhow::R
         options: options
             .into_iter()
             .filter_map(|(is_set, option)| is_set.then_some(option))
+            .chain(config.cluster_options.iter().copied())
             .collect(),
         clients: config.clients,
         pointers: config.pointers,

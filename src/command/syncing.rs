@@ -5,10 +5,11 @@ use std::sync::Arc;
 use anyhow::Context;
 use tokio_util::sync::CancellationToken;
 
-use super::leases::{All, Taker};
+use super::leases::{All, Leases, Taker};
+use super::targets::{Bears, Purpose, Targets};
 use super::{close, document, imaging, parts, places, say, select as selecting};
 use crate::cli::{Output, SyncArgs};
-use crate::config::{Config, Target};
+use crate::config::Config;
 use crate::events::Observer;
 use crate::lease::{Lost, Owner};
 use crate::report::{Exit, Report};
@@ -17,17 +18,11 @@ use crate::terminal::Screen;
 use crate::transfer::Mirror;
 use crate::vouch::Hearing;
 
-/// What a command is there for at its targets.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Purpose {
-    Look,
-    Write,
-}
-
 /// What is wanted, and everything to bring it with.
 #[derive(Debug)]
 struct Run {
-    mirror: Arc<Mirror>,
+    mirror: Mirror,
+    targets: Targets,
     wanted: Vec<Wanted>,
 }
 
@@ -46,14 +41,15 @@ pub(super) async fn sync(
     let Some(run) = stop.run_until_cancelled(reaching).await else {
         return Ok(Exit::Interrupted);
     };
-    let Run { mirror, mut wanted } = run?;
-    let images = imaging::bring(config, &mut wanted, &observer, stop).await?;
+    let mut run = run?;
+    let images = imaging::bring(config, &mut run.wanted, &observer, stop).await?;
     let (files, lost) = if stop.is_cancelled() {
+        drop(run);
         (None, None)
     } else {
-        under_leases(&mirror, wanted, config, observer.as_ref(), stop).await?
+        run.under_leases(config, stop).await?
     };
-    drop((mirror, observer)); // and with them the bars
+    drop(observer); // and with it the bars
     let report = match (files, images) {
         (Some(files), Some(images)) => files.after(images),
         (Some(report), None) | (None, Some(report)) => report,
@@ -92,65 +88,92 @@ async fn images_alone(
     close(&report, output, config, screen)
 }
 
-/// Runs while nobody else does. No report when it was interrupted before it could begin; the lease is told that was lost meanwhile.
-async fn under_leases(
-    mirror: &Arc<Mirror>,
-    wanted: Vec<Wanted>,
-    config: &Config,
-    observer: &dyn Observer,
-    stop: &CancellationToken,
-) -> anyhow::Result<(Option<Report>, Option<Lost>)> {
-    let owner = Owner::this_process();
-    let taker = Taker {
-        targets: &mirror.targets,
-        shard: config.shard,
-        owner: &owner,
-        ttl: config.service.lease,
-    };
-    let stop = stop.child_token();
-    let beginning = async {
-        let Some(mut prepared) = planned(mirror, wanted.clone(), &stop).await? else {
+impl Run {
+    /// Runs while nobody else does. No report when it was interrupted before it could begin; the lease is told that was lost
+    /// meanwhile.
+    async fn under_leases(
+        mut self,
+        config: &Config,
+        stop: &CancellationToken,
+    ) -> anyhow::Result<(Option<Report>, Option<Lost>)> {
+        let stop = stop.child_token();
+        let begun = stop
+            .run_until_cancelled(self.begin(config, &stop))
+            .await
+            .unwrap_or(Ok(None))?;
+        let Some((leases, prepared)) = begun else {
+            return Ok((None, None));
+        };
+        let working = self.work(prepared, config.shard, &stop);
+        let (report, lost) = match leases {
+            Some(leases) => leases.during(&stop, working).await,
+            None => (working.await, None),
+        };
+        Ok((report?, lost))
+    }
+
+    /// Plans, and takes the leases where something is to be done. The plan is kept if nobody can have changed what it was made from.
+    async fn begin(
+        &mut self,
+        config: &Config,
+        stop: &CancellationToken,
+    ) -> anyhow::Result<Option<(Option<Leases>, Option<Prepared>)>> {
+        let Some(mut prepared) = self.planned(stop).await? else {
             return Ok(None);
         };
         if !prepared.has_work(config.shard) {
             return Ok(Some((None, Some(prepared))));
         }
-        let (taken, ()) = tokio::join!(taker.take(), prepared.measure(mirror, &stop));
-        anyhow::Ok(Some(match taken? {
-            All::Ours(leases) if leases.are_next_after(prepared.service(), config.shard) => {
-                (Some(leases), Some(prepared))
+        let owner = Owner::this_process();
+        let taker = Taker {
+            shard: config.shard,
+            owner: &owner,
+            ttl: config.service.lease,
+        };
+        let before = self.targets.here.len();
+        let taking = self.targets.leases(&taker);
+        let (taken, ()) = tokio::join!(taking, prepared.measure(&self.mirror, stop));
+        let (leases, is_next) = match taken? {
+            All::Ours(leases) => {
+                let is_next = self.targets.here.len() == before
+                    && leases.are_next_after(prepared.service(), config.shard);
+                (leases, is_next)
             }
-            // Others may have changed what was seen.
-            All::Ours(leases) => (Some(leases), None),
-            All::Theirs { .. } => (Some(taker.wait(observer).await?), None),
-        }))
-    };
-    let begun = stop
-        .run_until_cancelled(beginning)
-        .await
-        .unwrap_or(Ok(None))?;
-    let Some((leases, prepared)) = begun else {
-        return Ok((None, None));
-    };
-    let working = async {
+            All::Theirs { .. } => (self.targets.leases_in_turn(&taker).await?, false),
+        };
+        Ok(Some((Some(leases), Some(prepared).filter(|_| is_next))))
+    }
+
+    async fn work(
+        mut self,
+        prepared: Option<Prepared>,
+        shard: Option<Shard>,
+        stop: &CancellationToken,
+    ) -> anyhow::Result<Option<Report>> {
         let prepared = match prepared {
             Some(prepared) => prepared,
-            None => match planned(mirror, wanted, &stop).await? {
+            None => match self.planned(stop).await? {
                 Some(mut prepared) => {
-                    prepared.measure(mirror, &stop).await;
+                    prepared.measure(&self.mirror, stop).await;
                     prepared
                 }
                 None => return Ok(None),
             },
         };
-        let report = carry_out(mirror, prepared, config.shard, &stop).await;
-        anyhow::Ok(Some(report))
-    };
-    let (report, lost) = match leases {
-        Some(leases) => leases.during(&stop, working).await,
-        None => (working.await, None),
-    };
-    Ok((report?, lost))
+        let mut report = carry_out(&Arc::new(self.mirror), prepared, shard, stop).await;
+        report.away = self.targets.away;
+        Ok(Some(report))
+    }
+
+    /// Hears the witnesses and plans. None when it was interrupted.
+    async fn planned(&mut self, stop: &CancellationToken) -> anyhow::Result<Option<Prepared>> {
+        let planning = self.targets.plan(&mut self.mirror, &self.wanted, stop);
+        match planning.await {
+            Ok(prepared) => Ok(Some(prepared)),
+            Err(SyncError::Interrupted) => Ok(None),
+            Err(error) => Err(error.into()),
+        }
+    }
 }
 
 async fn carry_out(
@@ -173,18 +196,19 @@ pub(super) async fn plan(
     stop: &CancellationToken,
 ) -> anyhow::Result<Exit> {
     let preparing = async {
-        let Run { mirror, wanted } = reach(args, config, &observer, Purpose::Look).await?;
-        let Some(mut prepared) = planned(&mirror, wanted, stop).await? else {
+        let mut run = reach(args, config, &observer, Purpose::Look).await?;
+        let Some(mut prepared) = run.planned(stop).await? else {
             return Ok(None);
         };
-        prepared.measure(&mirror, stop).await;
-        anyhow::Ok(Some((places(&mirror), prepared)))
+        prepared.measure(&run.mirror, stop).await;
+        let is_all = run.targets.away.is_empty();
+        anyhow::Ok(Some((places(&run.mirror), is_all, prepared)))
     };
     let prepared = stop
         .run_until_cancelled(preparing)
         .await
         .unwrap_or(Ok(None));
-    let Some((places, mut prepared)) = prepared? else {
+    let Some((places, is_all, mut prepared)) = prepared? else {
         return Ok(Exit::Interrupted);
     };
     if let Some(shard) = config.shard {
@@ -195,7 +219,7 @@ pub(super) async fn plan(
         Output::Table => say(&summary.to_string())?,
         _ => document(&summary, output)?,
     }
-    Ok(if prepared.refused.is_empty() {
+    Ok(if is_all && prepared.refused.is_empty() {
         Exit::Done
     } else {
         Exit::SomeFailed
@@ -210,14 +234,15 @@ async fn reach(
     purpose: Purpose,
 ) -> anyhow::Result<Run> {
     let wanted = select(args, config, observer.as_ref()).await?;
-    let targets = parts::targets(config).await?;
-    for (to, target) in config.to.iter().zip(&targets) {
-        let makes = config.s3.create_bucket || matches!(to, Target::Folder(_));
-        target.prepare(purpose == Purpose::Write && makes).await?;
-    }
+    let observer = Arc::clone(observer);
+    let targets = Targets::reach(config, purpose, Bears::Passing, Arc::clone(&observer)).await?;
     let draining = CancellationToken::new();
-    let mirror = parts::mirror(config, targets, Arc::clone(observer), draining).await?;
-    Ok(Run { mirror, wanted })
+    let mirror = parts::mirror(config, targets.here.clone(), observer, draining).await?;
+    Ok(Run {
+        mirror,
+        targets,
+        wanted,
+    })
 }
 
 /// The releases that are wanted.
@@ -230,20 +255,6 @@ async fn select(
     let limits = parts::limits(config);
     let hearing = Hearing::new(&origins, &limits, config.retry.policy());
     let list = args.selection.assets.as_deref();
-    Ok(selecting::online(config, list, &hearing, observer)
-        .await?
-        .releases)
-}
-
-/// Hears the witnesses and plans. None when it was interrupted.
-async fn planned(
-    mirror: &Mirror,
-    wanted: Vec<Wanted>,
-    stop: &CancellationToken,
-) -> anyhow::Result<Option<Prepared>> {
-    match sync::prepare(mirror, wanted, stop).await {
-        Ok(prepared) => Ok(Some(prepared)),
-        Err(SyncError::Interrupted) => Ok(None),
-        Err(error) => Err(error.into()),
-    }
+    let selected = selecting::online(config, list, &hearing, observer).await?;
+    Ok(selected.releases)
 }

@@ -20,9 +20,9 @@ enum Form {
     List,
 }
 
-/// Every setting that an environment variable can give: all but those of `origins`, `sets`, `hooks`, `s3.buckets` and `registry.rules`, which
-/// need more structure than a variable has.
-const SETTINGS: [(&str, Form); 60] = [
+/// Every setting that an environment variable can give: all but those of `origins`, `sets`, `hooks`, `s3.buckets` and `registry.rules`,
+/// which need more structure than a variable has.
+const SETTINGS: [(&str, Form); 61] = [
     ("to", Form::List),
     ("kubernetes", Form::List),
     ("kops", Form::Text),
@@ -33,6 +33,7 @@ const SETTINGS: [(&str, Form); 60] = [
     ("install_crictl", Form::Switch),
     ("skip_container_runtime", Form::Switch),
     ("cilium_portmap", Form::Switch),
+    ("cluster_options", Form::List),
     ("with_base_url", Form::Switch),
     ("with_kubernetes_url", Form::Switch),
     ("images", Form::Switch),

@@ -107,6 +107,19 @@ fn title(occasion: &Occasion, language: Language) -> String {
         (
             Occasion::RunFailed {
                 set,
+                purpose,
+                end: End::SomeFailed,
+                failed: 0,
+                ..
+            },
+            language,
+        ) => match language {
+            Language::En => format!("the {purpose} of {set} is not complete"),
+            Language::Zh => format!("{set} 的{}未全部完成", of_purpose(*purpose, language)),
+        },
+        (
+            Occasion::RunFailed {
+                set,
                 end: End::SomeFailed,
                 failed,
                 ..

@@ -26,14 +26,14 @@ pub enum Occasion {
         files: u64,
         bytes: u64,
     },
-    /// A run could not be begun, or some of its files failed.
+    /// A run could not be begun, went without a target, or some of its files failed.
     RunFailed {
         set: String,
         /// Its id.
         run: String,
         purpose: Purpose,
         end: End,
-        /// Why it could not be begun.
+        /// Why it could not be begun, or did not do all that was wanted.
         why: Option<String>,
         /// Files.
         failed: u64,

@@ -27,7 +27,7 @@ pub struct Closing {
 #[derive(Debug)]
 pub struct Ran {
     pub end: End,
-    /// Why it could not be begun, or whose turn it was: one line, without secrets.
+    /// Why it could not be begun or did not do all that was wanted, or whose turn it was: one line, without secrets.
     pub why: Option<String>,
     pub report: Option<Report>,
     /// The releases that the set follows, as they are at the targets now; None where that was not found out.

@@ -71,7 +71,7 @@ fn service(metrics: &Metrics, status: &Status) -> prometheus::Result<()> {
 fn releases(metrics: &Metrics, sets: &[SetStatus]) -> prometheus::Result<()> {
     let complete = metrics.gauge(
         "kops_mirror_release_complete",
-        "Whether all of a release is at a target, verified and marked.",
+        "Whether all of a release is known to be at a target, verified and marked.",
         &RELEASE,
     )?;
     let completed = metrics.gauge(
@@ -91,7 +91,9 @@ fn releases(metrics: &Metrics, sets: &[SetStatus]) -> prometheus::Result<()> {
                 let is_complete = at.state == ReleaseState::Complete;
                 let is_complete = f64::from(u8::from(is_complete));
                 complete.with_label_values(&labels).set(is_complete);
-                missing.with_label_values(&labels).set(at.missing as f64);
+                if at.state != ReleaseState::Unknown {
+                    missing.with_label_values(&labels).set(at.missing as f64);
+                }
                 if let Some(time) = at.completed {
                     completed.with_label_values(&labels).set(seconds(time));
                 }

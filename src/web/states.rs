@@ -2,13 +2,14 @@
 
 use crate::board::ReleaseState;
 
-pub(super) const ALL: [ReleaseState; 6] = [
+pub(super) const ALL: [ReleaseState; 7] = [
     ReleaseState::Complete,
     ReleaseState::Incomplete,
     ReleaseState::Missing,
     ReleaseState::Failed,
     ReleaseState::Changed,
     ReleaseState::Withdrawn,
+    ReleaseState::Unknown,
 ];
 
 pub(super) fn name(state: ReleaseState) -> &'static str {
@@ -19,6 +20,7 @@ pub(super) fn name(state: ReleaseState) -> &'static str {
         ReleaseState::Failed => "failed",
         ReleaseState::Changed => "changed",
         ReleaseState::Withdrawn => "withdrawn",
+        ReleaseState::Unknown => "unknown",
     }
 }
 

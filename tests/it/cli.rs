@@ -56,6 +56,7 @@ const SELECTION: &[&str] = &[
     "--install-crictl",
     "--skip-container-runtime",
     "--cilium-portmap",
+    "--cluster-option",
     "--with-base-url",
     "--with-kubernetes-url",
     "--images",

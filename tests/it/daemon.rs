@@ -1,6 +1,7 @@
 //! The service as an operator runs it: the program in a process of its own, upstreams on loopback that move, break and come back,
 //! somebody who is told.
 
+mod away;
 mod crowd;
 mod renewal;
 mod story;

@@ -9,6 +9,7 @@
 
 mod alternates;
 mod audit;
+mod away;
 mod bench;
 mod cli;
 mod connections;

@@ -9,12 +9,12 @@ use super::following::Following;
 use super::runner::SetRunner;
 use crate::asset::Key;
 use crate::command::leases::All;
+use crate::command::targets::{Purpose, Targets};
 use crate::events::Observer;
 use crate::prune::{self, Mode};
 use crate::record::End;
 use crate::retention::Keeping;
 use crate::service::{Closing, Ran};
-use crate::store::Store;
 
 impl SetRunner {
     pub(super) async fn prune(
@@ -22,9 +22,9 @@ impl SetRunner {
         observer: Arc<dyn Observer>,
         closing: &Closing,
     ) -> anyhow::Result<Ran> {
-        let targets = self.targets(false).await?;
+        let mut targets = self.targets(Purpose::Look).await?;
         let keeping = self.keeping(observer.as_ref()).await?;
-        let leases = match self.leases(&targets, None).await? {
+        let leases = match self.leases(&mut targets, None).await? {
             All::Ours(leases) => leases,
             All::Theirs { why, until } => {
                 return Ok(Ran {
@@ -34,13 +34,13 @@ impl SetRunner {
             }
         };
         let stop = closing.stop.child_token();
-        let pruning = stop.run_until_cancelled(self.prune_all(&targets, &keeping));
+        let pruning = stop.run_until_cancelled(self.prune_all(&mut targets, &keeping));
         let (pruned, lost) = leases.during(&stop, pruning).await;
         let ran = match pruned {
             None => Ran::nothing(End::Interrupted, None),
             Some(notes) => Ran {
                 notes: notes?,
-                ..Ran::nothing(End::Done, None)
+                ..Self::ended(&targets)
             },
         };
         Ok(ran.unless(lost))
@@ -48,7 +48,7 @@ impl SetRunner {
 
     async fn prune_all(
         &self,
-        targets: &[Arc<dyn Store>],
+        targets: &mut Targets,
         keeping: &Keeping,
     ) -> anyhow::Result<Vec<String>> {
         let mode = Mode {
@@ -56,12 +56,18 @@ impl SetRunner {
             grace: self.set.grace,
         };
         let mut notes = Vec::new();
-        for target in targets {
+        let mut failed = Vec::new();
+        for (at, target) in targets.here.iter().enumerate() {
             let now = self.process.clock.now();
-            let pruned = prune::prune(target.as_ref(), keeping, now, mode).await?;
-            tracing::info!(set = self.name, "pruned:\n{pruned}");
-            notes.extend(pruned.notes);
+            match prune::prune(target.as_ref(), keeping, now, mode).await {
+                Ok(pruned) => {
+                    tracing::info!(set = self.name, "pruned:\n{pruned}");
+                    notes.extend(pruned.notes);
+                }
+                Err(error) => failed.push((at, error)),
+            }
         }
+        targets.leave_out(failed)?;
         Ok(notes)
     }
 

@@ -12,15 +12,16 @@ use super::process::{Process, Versions};
 use super::sets;
 use super::standing::{Told, standing};
 use crate::board::{ReleaseState, ReleaseStatus};
-use crate::command::leases::{All, Leases};
+use crate::command::leases::{All, Taker};
+use crate::command::targets::{Bears, Purpose as At, Targets};
 use crate::command::{parts, places};
-use crate::config::{Config, SetSettings, Target};
-use crate::events::{self, Observer, Silent, told};
+use crate::config::{Config, SetSettings};
+use crate::events::{self, Event, Observer, Silent, told};
+use crate::lease::Lost;
 use crate::notify::{Change, Occasion};
 use crate::record::{End, Purpose};
 use crate::report::{Exit, Report};
 use crate::service::{Closing, Ran, Runner};
-use crate::store::{Store, StoreError};
 use crate::sync::{self, Changed, Prepared, Shard, SyncError};
 use crate::transfer::Mirror;
 use crate::upstream::Wire;
@@ -65,7 +66,7 @@ impl SetRunner {
         let begun = closing
             .stop
             .run_until_cancelled(self.begin(observer.as_ref()));
-        let (following, targets) = match begun.await {
+        let (following, reached) = match begun.await {
             None => return Ok(Ran::nothing(End::Interrupted, None)),
             Some(begun) => begun?,
         };
@@ -75,64 +76,84 @@ impl SetRunner {
                 ..Ran::nothing(End::Failed, Some(following.unmet.join("; ")))
             });
         }
-        let mut leases = match self.leases(&targets, self.config.shard).await? {
-            All::Ours(leases) => leases,
-            All::Theirs { why, until } => {
+        let mut targets = match reached {
+            Ok(targets) => targets,
+            Err(error) => return Ok(self.nowhere(following, &error).await),
+        };
+        let mut leases = match self.leases(&mut targets, self.config.shard).await {
+            Ok(All::Ours(leases)) => leases,
+            Ok(All::Theirs { why, until }) => {
                 return Ok(self.held_by_other(why, until, following, &targets).await);
             }
+            Err(error) => return Ok(self.nowhere(following, &error).await),
         };
         let mut notes = std::mem::take(&mut leases.notes);
         let stop = closing.stop.child_token();
-        let working = self.sync_under_lease(following, &targets, observer, closing, &stop);
+        let working = self.sync_under_lease(following, targets, observer, closing, &stop);
         let (ran, lost) = leases.during(&stop, working).await;
         let mut ran = ran?;
         ran.notes.append(&mut notes);
+        // A target that went away stops this run: the next one goes without it, and need not wait.
+        ran.again_at = matches!(lost, Some(Lost::Expired { .. })).then(|| self.process.clock.now());
         Ok(ran.unless(lost))
     }
 
     async fn begin(
         &self,
         observer: &dyn Observer,
-    ) -> anyhow::Result<(Following, Vec<Arc<dyn Store>>)> {
+    ) -> anyhow::Result<(Following, anyhow::Result<Targets>)> {
         let following = self.following(observer).await?;
-        Ok((following, self.targets(true).await?))
+        Ok((following, self.targets(At::Write).await))
     }
 
-    /// The leases of all targets.
+    /// The targets that can be used. An error where none can.
+    pub(super) async fn targets(&self, purpose: At) -> anyhow::Result<Targets> {
+        let observer = Arc::new(Warned(self.name.clone()));
+        Targets::reach(&self.config, purpose, Bears::Anything, observer).await
+    }
+
+    /// Their leases. An error where none can be had.
     pub(super) async fn leases(
         &self,
-        targets: &[Arc<dyn Store>],
+        targets: &mut Targets,
         shard: Option<Shard>,
-    ) -> Result<All, StoreError> {
-        let ttl = self.config.service.lease;
-        Leases::take(targets, shard, &self.process.owner, ttl).await
+    ) -> anyhow::Result<All> {
+        let taker = Taker {
+            shard,
+            owner: &self.process.owner,
+            ttl: self.config.service.lease,
+        };
+        targets.leases(&taker).await
     }
 
     async fn sync_under_lease(
         &self,
         following: Following,
-        targets: &[Arc<dyn Store>],
+        mut targets: Targets,
         observer: Arc<dyn Observer>,
         closing: &Closing,
         stop: &CancellationToken,
     ) -> anyhow::Result<Ran> {
         let draining = closing.draining.clone();
-        let origins = self.all.origins.clone();
-        let mirror =
-            parts::mirror_from(origins, &self.config, targets.to_vec(), observer, draining);
+        let (origins, here) = (self.all.origins.clone(), targets.here.clone());
+        let mirror = parts::mirror_from(origins, &self.config, here, observer, draining);
         let Some(mirror) = stop.run_until_cancelled(mirror).await else {
             return Ok(Ran::nothing(End::Interrupted, None));
         };
-        let mirror = mirror?;
-        let wanted = following.wanted.clone();
-        let mut prepared = match sync::prepare(&mirror, wanted, stop).await {
+        let mut mirror = mirror?;
+        let mut prepared = match targets.plan(&mut mirror, &following.wanted, stop).await {
             Err(SyncError::Interrupted) => return Ok(Ran::nothing(End::Interrupted, None)),
+            Err(error @ SyncError::Target { .. }) => {
+                return Ok(self.nowhere(following, &error.into()).await);
+            }
             prepared => prepared?,
         };
+        let mirror = Arc::new(mirror);
         let changed = prepared.hold_changed();
         let marked_before = prepared.marked_before();
         prepared.measure(&mirror, stop).await;
-        let report = self.carry_out(&mirror, prepared, stop).await;
+        let mut report = self.carry_out(&mirror, prepared, stop).await;
+        report.away.clone_from(&targets.away);
         drop(mirror);
         let told = Told {
             failed: Told::failed_in(&report),
@@ -142,8 +163,8 @@ impl SetRunner {
                 .collect(),
             withdrawn: following.withdrawn.clone(),
         };
-        let standing = self.standing(targets, &following, &told);
-        let releases = stop.run_until_cancelled(standing).await.flatten();
+        let standing = self.standing(Some(&targets), &following, &told);
+        let releases = stop.run_until_cancelled(standing).await;
         let all = releases.iter().flatten();
         let before = all.filter(|release| marked_before.contains(&release.name));
         self.process.remember_completed(&self.name, before).await;
@@ -151,12 +172,13 @@ impl SetRunner {
         let mut occasions = self.changes(&changed, &gone);
         occasions.extend(self.mirrored(releases.as_deref(), &marked_before));
         let is_all = following.unmet.is_empty();
+        let short: Vec<String> = following.unmet.into_iter().chain(targets.why()).collect();
         Ok(Ran {
             end: match end(&report) {
                 End::Done if !is_all => End::SomeFailed,
                 end => end,
             },
-            why: (!is_all).then(|| following.unmet.join("; ")),
+            why: (!short.is_empty()).then(|| short.join("; ")),
             releases,
             notes: following.notes,
             occasions,
@@ -165,22 +187,16 @@ impl SetRunner {
         })
     }
 
-    /// How the releases stand is for people: a run that did its work does not fail for it.
+    /// How the releases stand at all targets of the set, those that are away included.
     async fn standing(
         &self,
-        targets: &[Arc<dyn Store>],
+        targets: Option<&Targets>,
         following: &Following,
         told: &Told,
-    ) -> Option<Vec<ReleaseStatus>> {
-        let standing = standing(targets, &following.wanted, told).await;
-        let unknown = |error: &StoreError| {
-            tracing::warn!(
-                set = self.name,
-                "how the releases stand is not known: {}",
-                events::told(error)
-            );
-        };
-        standing.inspect_err(unknown).ok()
+    ) -> Vec<ReleaseStatus> {
+        let places: Vec<String> = self.config.to.iter().map(ToString::to_string).collect();
+        let here = targets.map_or(&[][..], |targets| &targets.here);
+        standing(&places, here, &following.wanted, told).await
     }
 
     async fn carry_out(
@@ -193,6 +209,17 @@ impl SetRunner {
             Some(shard) => sync::carry_out_share(mirror, prepared, shard, stop).await,
             None => sync::carry_out(mirror, prepared, stop).await,
         }
+    }
+
+    /// A run that did its work at these targets.
+    pub(super) fn ended(targets: &Targets) -> Ran {
+        let why = targets.why();
+        let end = if why.is_none() {
+            End::Done
+        } else {
+            End::SomeFailed
+        };
+        Ran::nothing(end, why)
     }
 
     /// What the rules say today.
@@ -218,14 +245,14 @@ impl SetRunner {
         following(name, set, config, &upstream, observer)
     }
 
-    /// The targets, fit to hold a mirror.
-    pub(super) async fn targets(&self, is_to_write: bool) -> anyhow::Result<Vec<Arc<dyn Store>>> {
-        let targets = parts::targets(&self.config).await?;
-        for (to, target) in self.config.to.iter().zip(&targets) {
-            let makes = self.config.s3.create_bucket || matches!(to, Target::Folder(_));
-            target.prepare(is_to_write && makes).await?;
+    /// No target can be used: what they have is not known.
+    async fn nowhere(&self, following: Following, error: &anyhow::Error) -> Ran {
+        let told = Told::default();
+        Ran {
+            releases: Some(self.standing(None, &following, &told).await),
+            notes: following.notes,
+            ..Ran::nothing(End::Failed, Some(events::told(error.as_ref())))
         }
-        Ok(targets)
     }
 
     /// Another process runs there: how the releases stand is known all the same.
@@ -234,14 +261,14 @@ impl SetRunner {
         why: String,
         until: Timestamp,
         following: Following,
-        targets: &[Arc<dyn Store>],
+        targets: &Targets,
     ) -> Ran {
         let told = Told {
             withdrawn: following.withdrawn.clone(),
             ..Told::default()
         };
         Ran {
-            releases: self.standing(targets, &following, &told).await,
+            releases: Some(self.standing(Some(targets), &following, &told).await),
             notes: following.notes,
             again_at: Some(until),
             ..Ran::nothing(End::HeldByOther, Some(why))
@@ -299,14 +326,27 @@ impl SetRunner {
     async fn planned(&self, closing: &Closing) -> anyhow::Result<serde_json::Value> {
         let observer: Arc<dyn Observer> = Arc::new(Silent);
         let following = self.following(observer.as_ref()).await?;
-        let targets = self.targets(false).await?;
+        let targets = self.targets(At::Look).await?;
         // A run may hold the spool; a plan needs none.
         let mut config = self.config.clone();
         config.spool.dir = Some(self.process.state.join("plans"));
-        let looking = parts::mirror(&config, targets, observer, closing.draining.clone()).await?;
+        let here = targets.here;
+        let looking = parts::mirror(&config, here, observer, closing.draining.clone()).await?;
         let mut prepared = sync::prepare(&looking, following.wanted, &closing.stop).await?;
         prepared.hold_changed();
         Ok(serde_json::to_value(prepared.summary(&places(&looking)))?)
+    }
+}
+
+/// Writes warnings into the log: what is on the board says why a run is short of a target.
+#[derive(Debug)]
+struct Warned(String);
+
+impl Observer for Warned {
+    fn event(&self, event: &Event) {
+        if let Event::Warned { what } = event {
+            tracing::warn!(set = self.0, "{what}");
+        }
     }
 }
 

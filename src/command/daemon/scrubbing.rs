@@ -12,6 +12,7 @@ use crate::asset::Key;
 use crate::audit::Finding;
 use crate::command::leases::All;
 use crate::command::parts;
+use crate::command::targets::{Purpose, Targets};
 use crate::config::Rate;
 use crate::events::{Observer, told};
 use crate::notify::Occasion;
@@ -19,7 +20,8 @@ use crate::record::End;
 use crate::report::Report;
 use crate::scrub::{self, Budget, Position};
 use crate::service::{Closing, Ran};
-use crate::store::Store;
+use crate::store::{Store, StoreError};
+use crate::sync::SyncError;
 
 /// After each portion it is written down how far the pass has come.
 const PORTION: Duration = Duration::from_secs(30);
@@ -48,11 +50,16 @@ impl SetRunner {
         observer: Arc<dyn Observer>,
         closing: &Closing,
     ) -> anyhow::Result<Ran> {
-        let targets = self.targets(false).await?;
+        let mut targets = self.targets(Purpose::Look).await?;
         let mut pass = Pass::default();
-        for target in &targets {
-            self.read_again(target, closing, &mut pass).await?;
+        let mut failed = Vec::new();
+        for (at, target) in targets.here.iter().enumerate() {
+            if let Err(error) = self.read_again(target, closing, &mut pass).await {
+                failed.push((at, error));
+            }
         }
+        targets.leave_out(failed)?;
+        let read = targets.here.clone();
         let damaged: Vec<BTreeMap<Key, Finding>> = pass
             .positions
             .iter()
@@ -63,33 +70,38 @@ impl SetRunner {
             scrubbed: pass.read,
             damaged: count,
             notes: std::mem::take(&mut pass.notes),
-            ..Ran::nothing(End::Done, None)
+            ..Self::ended(&targets)
         };
         if count == 0 {
             return Ok(ran);
         }
-        match self.mend(&targets, &damaged, observer, closing).await? {
+        let mending = self.mend(&mut targets, &read, &damaged, observer, closing);
+        let why_not = match mending.await? {
             Ok(report) => {
-                for position in &mut pass.positions {
+                let positions = read.iter().zip(&mut pass.positions);
+                for (_, position) in positions.filter(|(target, _)| targets.has(target)) {
                     position.mended(&report);
                 }
                 ran.report = Some(report);
+                None
             }
-            Err(why) => ran.why = Some(why),
-        }
-        for (target, position) in targets.iter().zip(&pass.positions) {
+            Err(why) => Some(why),
+        };
+        let short: Vec<String> = why_not.into_iter().chain(targets.why()).collect();
+        ran.why = (!short.is_empty()).then(|| short.join("; "));
+        for (target, position) in read.iter().zip(&pass.positions) {
             self.process.keep(&position_name(target), position).await;
         }
         let is_mended = pass
             .positions
             .iter()
             .all(|position| position.damaged.is_empty());
-        ran.end = if is_mended {
+        ran.end = if is_mended && targets.away.is_empty() {
             End::Done
         } else {
             End::SomeFailed
         };
-        ran.occasions = self.damages(&targets, &damaged, &pass.positions);
+        ran.occasions = self.damages(&read, &damaged, &pass.positions);
         Ok(ran)
     }
 
@@ -99,7 +111,7 @@ impl SetRunner {
         target: &Arc<dyn Store>,
         closing: &Closing,
         pass: &mut Pass,
-    ) -> anyhow::Result<()> {
+    ) -> Result<(), StoreError> {
         let name = position_name(target);
         let mut position: Position = self.process.kept(&name).await;
         let budget = Budget {
@@ -129,24 +141,37 @@ impl SetRunner {
     /// Brings back what is wrong; else says in one line why that has to wait.
     async fn mend(
         &self,
-        targets: &[Arc<dyn Store>],
+        targets: &mut Targets,
+        read: &[Arc<dyn Store>],
         damaged: &[BTreeMap<Key, Finding>],
         observer: Arc<dyn Observer>,
         closing: &Closing,
     ) -> anyhow::Result<Result<Report, String>> {
-        let leases = match self.leases(targets, self.config.shard).await? {
-            All::Ours(leases) => leases,
-            All::Theirs { why, .. } => return Ok(Err(why)),
+        let leases = match self.leases(targets, self.config.shard).await {
+            Ok(All::Ours(leases)) => leases,
+            Ok(All::Theirs { why, .. }) => return Ok(Err(why)),
+            Err(error) => return Ok(Err(told(error.as_ref()))),
         };
+        let of_targets = read.iter().zip(damaged);
+        let damaged: Vec<_> = of_targets
+            .filter(|(target, _)| targets.has(target))
+            .map(|(_, damaged)| damaged.clone())
+            .collect();
+        let here = targets.here.clone();
         let stop = closing.stop.child_token();
         let draining = closing.draining.clone();
         let mending = async {
-            let mirror = parts::mirror(&self.config, targets.to_vec(), observer, draining).await?;
-            anyhow::Ok(scrub::repair(&mirror, damaged, &stop).await?)
+            let mirror = parts::mirror(&self.config, here, observer, draining).await?;
+            let repaired = scrub::repair(&Arc::new(mirror), &damaged, &stop).await;
+            anyhow::Ok(match repaired {
+                // What was found is told all the same, and mended the next time.
+                Err(SyncError::Store(error)) => Err(told(&error)),
+                repaired => Ok(repaired?),
+            })
         };
-        let (report, lost) = leases.during(&stop, mending).await;
+        let (mended, lost) = leases.during(&stop, mending).await;
         match lost {
-            None => Ok(Ok(report?)),
+            None => mended,
             Some(lost) => Ok(Err(told(&lost))),
         }
     }

@@ -7,6 +7,7 @@ use jiff::Timestamp;
 
 use crate::asset::{Key, Role};
 use crate::board::{AtTarget, ReleaseState, ReleaseStatus};
+use crate::events;
 use crate::report::{Kind, Report};
 use crate::store::{Store, StoreError};
 use crate::sync::{self, Seen, Wanted};
@@ -29,37 +30,70 @@ impl Told {
     }
 }
 
-/// Looks at the targets again; newest releases first.
+/// Looks again at the targets that are here, of those at all `places`; newest releases first. What does not answer is not known:
+/// that is for people, and a run that did its work does not fail for it.
 pub(super) async fn standing(
-    targets: &[Arc<dyn Store>],
+    places: &[String],
+    here: &[Arc<dyn Store>],
     wanted: &[Wanted],
     told: &Told,
-) -> Result<Vec<ReleaseStatus>, StoreError> {
-    let mut seen: Vec<(&str, Seen)> = Vec::new();
-    for target in targets {
-        seen.push((target.place(), sync::look(target.as_ref(), wanted).await?));
+) -> Vec<ReleaseStatus> {
+    let mut seen: Vec<(&str, Option<Seen>)> = Vec::new();
+    for place in places {
+        let target = here.iter().find(|target| target.place() == place);
+        seen.push((place, look(target, wanted).await));
     }
     let newest_first = wanted.iter().rev();
-    Ok(newest_first
+    newest_first
         .map(|wanted| ReleaseStatus {
             name: wanted.release.name.clone(),
             kops: wanted.release.kops.clone(),
             kubernetes: wanted.release.kubernetes.clone(),
             targets: seen
                 .iter()
-                .map(|(place, seen)| at_target(place, seen, wanted, told))
+                .map(|(place, seen)| match seen {
+                    Some(seen) => at_target(place, seen, wanted, told),
+                    None => unknown(place, wanted),
+                })
                 .collect(),
         })
-        .collect())
+        .collect()
+}
+
+async fn look(target: Option<&Arc<dyn Store>>, wanted: &[Wanted]) -> Option<Seen> {
+    let target = target?;
+    let unknown = |error: &StoreError| {
+        let place = target.place();
+        tracing::warn!(
+            "how the releases stand at {place} is not known: {}",
+            events::told(error)
+        );
+    };
+    let looked = sync::look(target.as_ref(), wanted).await;
+    looked.inspect_err(unknown).ok()
+}
+
+fn files(wanted: &Wanted) -> impl Iterator<Item = &Key> {
+    let files = wanted.assets.iter();
+    files
+        .filter(|asset| asset.role == Role::File)
+        .map(|asset| &asset.key)
+}
+
+fn unknown(place: &str, wanted: &Wanted) -> AtTarget {
+    AtTarget {
+        place: place.to_owned(),
+        state: ReleaseState::Unknown,
+        completed: None,
+        files: files(wanted).count() as u64,
+        missing: 0,
+        bytes: 0,
+    }
 }
 
 fn at_target(place: &str, seen: &Seen, wanted: &Wanted, told: &Told) -> AtTarget {
     let there: BTreeSet<&Key> = seen.objects.iter().map(|object| &object.key).collect();
-    let files = wanted
-        .assets
-        .iter()
-        .filter(|asset| asset.role == Role::File);
-    let keys: Vec<&Key> = files.map(|asset| &asset.key).collect();
+    let keys: Vec<&Key> = files(wanted).collect();
     let missing = keys.iter().filter(|key| !there.contains(*key)).count();
     let index = seen.index(&wanted.release);
     let completed: Option<Timestamp> = index.and_then(|index| index.completed_at.parse().ok());

@@ -1,6 +1,7 @@
 //! A week of a service in seconds: its time is simulated, its runs are real ones, from an origin over HTTP into two folders, and what
 //! is to be told goes to a webhook.
 
+mod away;
 mod pace;
 mod world;
 
@@ -35,6 +36,9 @@ struct Seen {
     incomplete: SetStatus,
     away: SetStatus,
     refusing: SetStatus,
+    apart: SetStatus,
+    /// What `stable.txt` names at each target while one of them is not there, as it was left.
+    stable_apart: [String; 2],
     end: SetStatus,
     /// Whether the first release was still there a day after it was not followed any more.
     is_kept_for_grace: bool,
@@ -53,7 +57,7 @@ fn a_week_of_troubles_ends_complete_with_each_of_them_told() {
     check_told(&seen.told);
     check_messages(&world);
     check_board(&seen);
-    for version in ["1.34.8", "1.34.9", "1.34.10"] {
+    for version in ["1.34.8", "1.34.9", "1.34.10", "1.34.11"] {
         let crossings = world.crossings(version);
         assert!(crossings.len() >= 10, "{crossings:?}");
         for (file, times) in crossings {
@@ -63,8 +67,10 @@ fn a_week_of_troubles_ends_complete_with_each_of_them_told() {
     // Two days later it is gone, and what was followed after it has its grace.
     assert!(seen.is_kept_for_grace);
     for target in ["north", "northwest"] {
-        let has = ["1.34.8", "1.34.9", "1.34.10"].map(|version| world.has(target, version));
-        assert_eq!(has, [false, true, true], "{target}");
+        let versions = ["1.34.8", "1.34.9", "1.34.10", "1.34.11"];
+        let has = versions.map(|version| world.has(target, version));
+        assert_eq!(has, [false, true, true, true], "{target}");
+        assert_eq!(world.stable(target), "v1.34.11", "{target}");
     }
 }
 
@@ -84,7 +90,7 @@ fn check_runs(runs: &[Run]) {
         (End::Done, 34),
         (End::SomeFailed, 6),
         (End::Done, 24),
-        (End::Failed, 4),
+        (End::SomeFailed, 4),
         (End::Done, 34),
     ];
     assert_eq!(ends, troubles);
@@ -108,7 +114,8 @@ fn check_runs(runs: &[Run]) {
     let refused = why(103, "v1.34.10/bin/linux/amd64/kubelet", FailureClass::Store);
     assert!(refused.contains("/northwest"), "{refused}");
     let gone = syncs[133].why.as_deref().unwrap();
-    assert!(gone.contains("/northwest"), "{gone}");
+    assert!(gone.contains("/northwest is left out: "), "{gone}");
+    assert_eq!(syncs[131].failures, []);
 }
 
 /// Each trouble for as long as it lasts, each release once; the same occasions as the runs tell, in their order.
@@ -135,6 +142,7 @@ fn check_told(told: &[(u64, Occasion)]) {
         .chain(failed(101..107))
         .chain(mirrored(107, "1.34.10"))
         .chain(failed(131..135))
+        .chain(mirrored(135, "1.34.11"))
         .collect();
     assert_eq!(lines, expected);
 }
@@ -154,17 +162,19 @@ fn check_messages(world: &World) {
         "run-failed",
         "mirrored",
         "run-failed",
+        "mirrored",
     ];
     assert_eq!(heard, expected, "{messages:#?}");
 }
 
 fn check_board(seen: &Seen) {
-    use ReleaseState::{Complete, Failed};
+    use ReleaseState::{Complete, Failed, Unknown};
     for (status, version, states) in [
         (&seen.incomplete, "1.34.9", [Failed, Failed]),
         (&seen.away, "1.34.9", [Complete, Complete]),
         (&seen.refusing, "1.34.10", [Complete, Failed]),
-        (&seen.end, "1.34.10", [Complete, Complete]),
+        (&seen.apart, "1.34.11", [Complete, Unknown]),
+        (&seen.end, "1.34.11", [Complete, Complete]),
     ] {
         let [release] = &status.releases[..] else {
             panic!("{status:#?}");
@@ -173,6 +183,8 @@ fn check_board(seen: &Seen) {
         let shown: Vec<_> = release.targets.iter().map(|at| at.state).collect();
         assert_eq!(shown, states, "{status:#?}");
     }
+    // A target that is not there holds up no pointer at the other.
+    assert_eq!(seen.stable_apart, ["v1.34.11", "v1.34.10"]);
     // Ages are told by the service's own clock.
     let as_of = "stable is taken for Kubernetes 1.34.9, as it was at 2026-11-03T12:00:0";
     assert!(
@@ -245,13 +257,18 @@ async fn week(world: &World) -> Seen {
         world.clear("northwest", "1.34.10");
         half_past(clock, 130).await;
         world.take_away("northwest");
+        world.release("1.34.11");
         half_past(clock, 134).await;
+        let apart = (
+            set(),
+            ["north", "northwest-aside"].map(|target| world.stable(target)),
+        );
         world.bring_back("northwest");
         half_past(clock, HOURS).await;
         closing.draining.cancel();
-        (incomplete, away, is_kept_for_grace, refusing)
+        (incomplete, away, is_kept_for_grace, refusing, apart)
     };
-    let ((), (incomplete, away, is_kept_for_grace, refusing), ()) =
+    let ((), (incomplete, away, is_kept_for_grace, refusing, (apart, stable_apart)), ()) =
         tokio::join!(serving, troubles, telling.run(&ended));
     let mut runs = history.runs(1000, None).await.unwrap();
     runs.reverse();
@@ -262,6 +279,8 @@ async fn week(world: &World) -> Seen {
         away,
         is_kept_for_grace,
         refusing,
+        apart,
+        stable_apart,
         end: set(),
     }
 }

@@ -5,7 +5,7 @@ import { count, size, when, utc } from "./format.js";
 import { named, words } from "./words.js";
 
 /** From worst to best. */
-const STATES = ["failed", "changed", "withdrawn", "missing", "incomplete", "complete"];
+const STATES = ["failed", "changed", "withdrawn", "unknown", "missing", "incomplete", "complete"];
 const isWhole = (release) => release.targets.every((target) => target.state === "complete");
 const worst = (release) => STATES.find((state) => release.targets.some((target) => target.state === state)) ?? "missing";
 

@@ -51,7 +51,7 @@ const ENGLISH = {
   "releases.trouble": "Not complete only", "releases.none": "No releases yet.", "releases.nomatch": "No release is like this.",
   "releases.count": { one: "1 release", other: "{n} releases" }, "releases.other": "Other files", "releases.release": "Release", "releases.files": "Files", "releases.size": "Size",
   "releases.missing": { one: "1 file missing", other: "{n} files missing" }, "releases.completed": "complete since {time}",
-  "state.complete": "Complete", "state.incomplete": "Incomplete", "state.missing": "Missing", "state.failed": "Failed", "state.changed": "Changed upstream", "state.withdrawn": "Withdrawn",
+  "state.complete": "Complete", "state.incomplete": "Incomplete", "state.missing": "Missing", "state.failed": "Failed", "state.changed": "Changed upstream", "state.withdrawn": "Withdrawn", "state.unknown": "Not known",
 
   "history": "History", "history.older": "Older runs", "history.none": "No run has ended yet.", "history.unread": "The history can't be read:",
   "history.began": "Began", "history.set": "Set", "history.purpose": "Run", "history.end": "End", "history.took": "Took", "history.fetched": "Fetched",
@@ -114,7 +114,7 @@ const CHINESE = {
   "releases.trouble": "只看不完整", "releases.none": "暂无版本。", "releases.nomatch": "没有符合条件的版本。",
   "releases.count": { other: "{n} 个版本" }, "releases.other": "其他文件", "releases.release": "版本", "releases.files": "文件数", "releases.size": "大小",
   "releases.missing": { other: "缺少 {n} 个文件" }, "releases.completed": "完整时间：{time}",
-  "state.complete": "完整", "state.incomplete": "不完整", "state.missing": "缺失", "state.failed": "失败", "state.changed": "上游已变更", "state.withdrawn": "上游已撤回",
+  "state.complete": "完整", "state.incomplete": "不完整", "state.missing": "缺失", "state.failed": "失败", "state.changed": "上游已变更", "state.withdrawn": "上游已撤回", "state.unknown": "未知",
 
   "history": "历史", "history.older": "更早的运行", "history.none": "尚无已结束的运行。", "history.unread": "无法读取历史：",
   "history.began": "开始", "history.set": "集合", "history.purpose": "运行", "history.end": "结果", "history.took": "用时", "history.fetched": "下载量",

@@ -9,13 +9,13 @@ use serde_json::Value;
 use super::upstream::{Service, Told, Upstream};
 
 /// A region's server with one bucket.
-struct Region {
-    server: LoopbackS3,
-    bucket: &'static str,
+pub(super) struct Region {
+    pub(super) server: LoopbackS3,
+    pub(super) bucket: &'static str,
 }
 
 impl Region {
-    fn start(region: &str, bucket: &'static str) -> Self {
+    pub(super) fn start(region: &str, bucket: &'static str) -> Self {
         let server = LoopbackS3::start(Options {
             region: region.to_owned(),
             ..Options::default()
@@ -25,19 +25,21 @@ impl Region {
         Self { server, bucket }
     }
 
-    fn place(&self) -> String {
+    pub(super) fn place(&self) -> String {
         format!("s3://{}/k8s", self.bucket)
     }
 
     fn settings(&self) -> String {
-        format!(
-            "region = \"{}\"\nendpoint = \"{}\"\n",
-            self.server.region(),
-            self.server.endpoint()
-        )
+        self.settings_at(self.server.endpoint().as_str())
     }
 
-    fn has_kubelet(&self, version: &str) -> bool {
+    /// Where it is reached by another URL.
+    pub(super) fn settings_at(&self, endpoint: &str) -> String {
+        let region = self.server.region();
+        format!("region = \"{region}\"\nendpoint = \"{endpoint}\"\n")
+    }
+
+    pub(super) fn has_kubelet(&self, version: &str) -> bool {
         let key = format!("k8s/release/v{version}/bin/linux/amd64/kubelet");
         let commits = self.server.bucket(self.bucket).commits();
         commits.contains(&key)
@@ -127,7 +129,7 @@ async fn troubles_come_and_go_and_two_regions_end_complete_from_one_crossing() {
 }
 
 /// Waits until the one release that is followed is of this version and stands so at the two targets.
-async fn until(service: &Service, version: &str, states: [&str; 2]) -> Value {
+pub(super) async fn until(service: &Service, version: &str, states: [&str; 2]) -> Value {
     let is_so = |status: &Value| {
         let release = &status["sets"][0]["releases"][0];
         let at = |target: usize| release["targets"][target]["state"].as_str();

@@ -130,8 +130,27 @@ impl World {
 
     /// Whether a release's kubelet is at a target.
     pub(super) fn has(&self, target: &str, kubernetes: &str) -> bool {
+        self.kubelet(target, kubernetes).is_file()
+    }
+
+    pub(super) fn kubelet(&self, target: &str, kubernetes: &str) -> PathBuf {
         let folder = self.folder_of(target, kubernetes);
-        folder.join("bin/linux/amd64/kubelet").is_file()
+        folder.join("bin/linux/amd64/kubelet")
+    }
+
+    /// Whether something there is marked to go.
+    pub(super) fn has_mark(&self, target: &str) -> bool {
+        self.dir
+            .path()
+            .join(target)
+            .join(crate::prune::MARK)
+            .is_file()
+    }
+
+    /// The version that a target's pointer names.
+    pub(super) fn stable(&self, target: &str) -> String {
+        let pointer = self.dir.path().join(target).join("release/stable.txt");
+        fs::read_to_string(pointer).unwrap().trim().to_owned()
     }
 
     fn folder_of(&self, target: &str, kubernetes: &str) -> PathBuf {
