@@ -156,7 +156,7 @@ impl Service {
         let margin = (lives / 4).min(MARGIN_MAX);
         Ok(Token {
             authorization,
-            until: asked.checked_add(lives - margin),
+            until: asked.checked_add(lives.saturating_sub(margin)),
         })
     }
 
