@@ -158,6 +158,13 @@ fn place(url: &Url, scope: &str) -> Place {
     (url.origin().ascii_serialization(), scope.to_owned())
 }
 
+impl Default for Tokens {
+    /// As who has no login anywhere.
+    fn default() -> Self {
+        Self::new(Arc::new(Vec::new()))
+    }
+}
+
 impl Tokens {
     pub fn new(logins: Arc<dyn Logins>) -> Self {
         Self(Arc::new(Held {
@@ -185,21 +192,39 @@ impl Tokens {
         headers: &HeaderMap,
         scope: &str,
     ) -> Result<HeaderValue, ChallengeError> {
+        self.answer_by(client, url, headers, scope, None).await
+    }
+
+    /// As [`Tokens::answer`], with the token service `moved` to where the user says that it is. There no login is shown: whoever is
+    /// asked instead of somebody need not be trusted as he is.
+    pub async fn answer_by(
+        &self,
+        client: &Client,
+        url: &Url,
+        headers: &HeaderMap,
+        scope: &str,
+        moved: Option<&Url>,
+    ) -> Result<HeaderValue, ChallengeError> {
         let slot = self.slot(url, scope);
         let _alone = slot.asking.lock().await;
         if let Some(token) = slot.token().clone().filter(Token::is_good) {
             return Ok(token.authorization);
         }
         let registry = registry(url);
-        let demand = Demand::read(url, headers, scope)?;
-        let login = self.login(&registry).await?;
-        let token = match (demand, login) {
-            (Demand::Bearer(service), login) => service.token(client, login.as_ref()).await?,
-            (Demand::Basic, Some(login)) => Token {
-                authorization: login.basic(),
-                until: None,
-            },
-            (Demand::Basic, None) => return Err(ChallengeError::NoLogin { registry }),
+        let token = match (Demand::read(url, headers, scope)?, moved) {
+            (Demand::Bearer(service), Some(moved)) => service.at(moved).token(client, None).await?,
+            (Demand::Bearer(service), None) => {
+                let login = self.login(&registry).await?;
+                service.token(client, login.as_ref()).await?
+            }
+            (Demand::Basic, _) => {
+                let login = self.login(&registry).await?;
+                let login = login.ok_or(ChallengeError::NoLogin { registry })?;
+                Token {
+                    authorization: login.basic(),
+                    until: None,
+                }
+            }
         };
         *slot.token() = Some(token.clone());
         Ok(token.authorization)

@@ -11,6 +11,7 @@ mod answer;
 mod failure;
 mod headers;
 mod inquiry;
+mod registry;
 mod shown;
 
 use std::collections::BTreeMap;
@@ -20,7 +21,7 @@ use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use reqwest::header::{self, HeaderMap, HeaderName, HeaderValue};
-use reqwest::{Client, Method, Response, StatusCode};
+use reqwest::{Client, Method, RequestBuilder, Response, StatusCode};
 use tokio::time::Instant;
 use url::{Host, Url};
 
@@ -31,8 +32,10 @@ use self::headers::{
     asking_for, content_range, is_web_page, md5_of_transport, part_answered, retry_after,
 };
 pub use self::inquiry::Reply;
+pub use self::registry::Document;
 pub use self::shown::Shown;
 use crate::asset::Asset;
+use crate::challenge::Tokens;
 use crate::events::told;
 
 const REDIRECTS_MAX: usize = 10;
@@ -52,6 +55,8 @@ pub struct OriginSettings {
     pub hedge_after: Duration,
     /// Connections to one host at a time.
     pub connections: usize,
+    /// What answers registries; by default as who has no login anywhere.
+    pub tokens: Tokens,
 }
 
 impl Default for OriginSettings {
@@ -66,6 +71,7 @@ impl Default for OriginSettings {
             // Packets that are lost once are there again within two round trips; twice, and TCP backs off for seconds.
             hedge_after: Duration::from_secs(1),
             connections: 64,
+            tokens: Tokens::default(),
         }
     }
 }
@@ -190,6 +196,10 @@ impl Origins {
         with_port
             .and_then(|name| hosts.get(&name))
             .or_else(|| hosts.get(host))
+            .or_else(|| {
+                let mut names = registry::other_names(host).iter();
+                names.find_map(|name| hosts.get(*name))
+            })
     }
 
     /// Whether the user named other sources for the host of a canonical URL.
@@ -217,10 +227,15 @@ impl Origins {
     /// Where an asset's file can be had, in order. Who names other sources for its host has them in its place, so that the public
     /// alternates are no places any more, unless their hosts were given other sources too.
     pub fn sources_of(&self, asset: &Asset) -> Vec<Source> {
-        let is_moved = self.is_redirected(&asset.canonical);
-        let alternates = asset.alternates.iter();
+        self.sources_among(&asset.canonical, &asset.alternates)
+    }
+
+    /// As [`Origins::sources_of`], of what is no asset.
+    pub fn sources_among(&self, canonical: &Url, alternates: &[Url]) -> Vec<Source> {
+        let is_moved = self.is_redirected(canonical);
+        let alternates = alternates.iter();
         let alternates = alternates.filter(|url| !is_moved || self.is_redirected(url));
-        let urls = std::iter::once(&asset.canonical).chain(alternates);
+        let urls = std::iter::once(canonical).chain(alternates);
         urls.flat_map(|url| self.sources(url)).collect()
     }
 
@@ -231,10 +246,19 @@ impl Origins {
         source: &Source,
         part: Option<Range<u64>>,
     ) -> Result<Answer, OriginError> {
-        let mut url = source.url.clone();
         let asking = asking_for(part.as_ref());
+        self.open_asking(source, part, &asking).await
+    }
+
+    async fn open_asking(
+        &self,
+        source: &Source,
+        part: Option<Range<u64>>,
+        asking: &HeaderMap,
+    ) -> Result<Answer, OriginError> {
+        let mut url = source.url.clone();
         for hop in 0..REDIRECTS_MAX {
-            let response = self.ask(Method::GET, source, &url, &asking).await?;
+            let response = self.ask(Method::GET, source, &url, asking).await?;
             let Some(target) = redirect_target(&url, &response) else {
                 return self.answer(source, &url, part, response, hop > 0);
             };
@@ -268,16 +292,30 @@ impl Origins {
         None
     }
 
-    async fn ask(
+    /// One request, `bearing` what a registry was given a token for.
+    async fn ask_as(
         &self,
         method: Method,
         source: &Source,
         url: &Url,
         asking: &HeaderMap,
+        bearing: Option<&HeaderValue>,
     ) -> Result<Response, OriginError> {
         let asked = Instant::now();
         let range = asking.get(header::RANGE);
-        let answered = self.send(method.clone(), source, url, asking).await;
+        let mut request = self
+            .client(source.settings.proxy.as_ref(), url)
+            .request(method.clone(), url.clone())
+            .header(header::ACCEPT_ENCODING, "identity")
+            .headers(asking.clone());
+        // Scheme, host and port: another port may be another's.
+        if url.origin() == source.url.origin() {
+            request = request.headers(source.settings.headers.iter().cloned().collect());
+            if let Some(token) = bearing {
+                request = request.header(header::AUTHORIZATION, token);
+            }
+        }
+        let answered = self.send(request, url).await;
         let seconds = asked.elapsed().as_secs_f32();
         let url = Shown(url);
         match &answered {
@@ -290,39 +328,18 @@ impl Origins {
         answered
     }
 
-    async fn send(
-        &self,
-        method: Method,
-        source: &Source,
-        url: &Url,
-        asking: &HeaderMap,
-    ) -> Result<Response, OriginError> {
-        let proxied = source
-            .settings
-            .proxy
-            .as_ref()
-            .and_then(|proxy| self.proxied.get(proxy.as_str()));
+    /// The client that goes through a proxy of the settings, or as the environment says.
+    fn client(&self, proxy: Option<&Url>, url: &Url) -> &Client {
+        let proxied = proxy.and_then(|proxy| self.proxied.get(proxy.as_str()));
         let unproxied = if is_local(url) {
             &self.local
         } else {
             &self.direct
         };
-        let mut request = proxied
-            .unwrap_or(unproxied)
-            .request(method, url.clone())
-            .header(header::ACCEPT_ENCODING, "identity")
-            .headers(asking.clone());
-        // Scheme, host and port: another port may be another's.
-        if url.origin() == source.url.origin() {
-            request = request.headers(
-                source
-                    .settings
-                    .headers
-                    .iter()
-                    .cloned()
-                    .collect::<HeaderMap>(),
-            );
-        }
+        proxied.unwrap_or(unproxied)
+    }
+
+    async fn send(&self, request: RequestBuilder, url: &Url) -> Result<Response, OriginError> {
         // A request that is not answered for a stall's time is one.
         match tokio::time::timeout(
             self.settings.connect_timeout + self.settings.stall_window,
@@ -447,11 +464,7 @@ fn builder(settings: &OriginSettings) -> reqwest::ClientBuilder {
 /// The canonical path (and query) below a source's base.
 fn join(base: &Url, canonical: &Url) -> Url {
     let mut url = base.clone();
-    url.set_path(&format!(
-        "{}{}",
-        base.path().trim_end_matches('/'),
-        canonical.path()
-    ));
+    url.set_path(&registry::path_below(base, canonical));
     url.set_query(canonical.query().or(base.query()));
     url
 }

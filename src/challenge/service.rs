@@ -47,6 +47,11 @@ struct Given {
 }
 
 impl Service {
+    pub(super) fn at(self, moved: &Url) -> Self {
+        let realm = moved.clone();
+        Self { realm, ..self }
+    }
+
     /// A token for the login, or for everybody where there is none.
     pub(super) async fn token(
         &self,

@@ -7,6 +7,7 @@ use reqwest::StatusCode;
 use url::Url;
 
 use super::Shown;
+use crate::challenge::ChallengeError;
 use crate::retry::Class;
 
 /// What went wrong at an origin, and at which URL.
@@ -56,6 +57,8 @@ pub enum OriginError {
     TooLarge { url: String, limit_bytes: u64 },
     #[error("{url} redirects too often, or to nowhere")]
     Redirect { url: String },
+    #[error("{url} asks who comes, and that can't be answered")]
+    Challenge { url: String, source: ChallengeError },
     #[error("can't make an HTTP client: check the proxies and the trusted roots")]
     Client {
         source: Box<dyn Error + Send + Sync>,
@@ -83,6 +86,7 @@ impl OriginError {
                 401 | 403 if *redirected => Class::Transient,
                 _ => Class::Permanent,
             },
+            Self::Challenge { source, .. } => source.class(),
             Self::Unreachable { .. }
             | Self::Cut { .. }
             | Self::Stalled { .. }
@@ -107,6 +111,7 @@ impl OriginError {
     pub fn retry_after(&self) -> Option<Duration> {
         match self {
             Self::Status { retry_after, .. } => *retry_after,
+            Self::Challenge { source, .. } => source.retry_after(),
             _ => None,
         }
     }
