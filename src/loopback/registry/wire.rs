@@ -132,12 +132,7 @@ struct Whole {
 }
 
 impl Registry {
-    async fn serve(
-        &self,
-        request: Whole,
-        exchange: &Exchange,
-        trouble: Option<&Trouble>,
-    ) -> Ended {
+    async fn serve(&self, request: Whole, exchange: &Exchange, trouble: Option<&Trouble>) -> Ended {
         let Whole { asked, head, body } = request;
         let admitted = asked
             .check_name()
@@ -178,11 +173,7 @@ impl Registry {
 
 fn version() -> Answer {
     let answer = super::answer::document(200, &serde_json::json!({}));
-    super::answer::told(
-        answer,
-        "docker-distribution-api-version",
-        "registry/2.0",
-    )
+    super::answer::told(answer, "docker-distribution-api-version", "registry/2.0")
 }
 
 fn refused(status: u16, code: &str, retry_after: Option<Duration>) -> Refusal {
