@@ -7,46 +7,44 @@
 //! A reader of a registry sees a whole image or none: a manifest is put once all that it names is there, and a tag is moved last.
 
 mod carry;
+mod gather;
 pub mod layout;
 pub mod plan;
 mod report;
 pub mod shelf;
-mod source;
+mod signatures;
+pub mod source;
 
-use std::collections::BTreeMap;
+use std::collections::HashSet;
 
 pub use self::carry::{Carried, Ended, carry};
+pub use self::gather::{Gather, GatherError};
 pub use self::report::report;
 use crate::digest::Digest;
 use crate::image::{Blob, Manifest, Reference};
 
-/// An image with all of its manifests.
+/// An image, down to the names of its blobs.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Image {
     pub reference: Reference,
-    /// Children before those that name them: the root is last. Never empty.
+    /// What the registry has for the reference. Where platforms were left out the root is another.
+    pub published: Digest,
+    /// Each once, children before those that name them, the root last.
     pub manifests: Vec<Manifest>,
 }
 
 impl Image {
-    /// What its name leads to.
+    /// What its tag is of.
     pub fn root(&self) -> &Manifest {
-        self.manifests.last().expect("an image has a manifest")
+        self.manifests
+            .last()
+            .expect("an image has at least its root")
     }
 
-    /// Its blobs, each once.
-    pub fn blobs(&self) -> BTreeMap<Digest, Blob> {
+    /// The configurations and layers of all its manifests, each once.
+    pub fn blobs(&self) -> Vec<&Blob> {
+        let mut seen = HashSet::new();
         let blobs = self.manifests.iter().flat_map(|manifest| &manifest.blobs);
-        blobs.map(|blob| (blob.digest, blob.clone())).collect()
+        blobs.filter(|blob| seen.insert(blob.digest)).collect()
     }
-}
-
-/// Stand-in until the reading side is here.
-pub async fn gather(
-    _mirror: &crate::transfer::Mirror,
-    _names: Vec<Reference>,
-    _platforms: &[crate::image::Platform],
-    _observer: &dyn crate::events::Observer,
-) -> Vec<(Reference, Result<Image, crate::origin::OriginError>)> {
-    Vec::new()
 }

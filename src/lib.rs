@@ -30,6 +30,7 @@ pub mod follow;
 pub mod retention;
 
 // The ends of the wire and what stands between them.
+pub mod challenge;
 pub mod history;
 pub mod lease;
 pub mod limits;

@@ -2,5 +2,6 @@
 //! for the tests, which order the faults that long and lossy links have.
 
 pub mod origin;
+pub mod registry;
 pub mod releases;
 pub mod s3;

@@ -14,7 +14,7 @@ use crate::image::Reference;
 use crate::images::layout::LayoutShelf;
 use crate::images::plan::Planned;
 use crate::images::shelf::Shelf;
-use crate::images::{self, Carried, Image};
+use crate::images::{self, Carried, Gather, Image};
 use crate::index::ImageEntry;
 use crate::report::Report;
 use crate::sync::Wanted;
@@ -128,13 +128,25 @@ impl Imaging {
             images.retain(|image| names.is_empty() || names.contains(&image.reference));
             return Ok((images, missing));
         }
-        let mirror = &self.mirror;
-        let platforms = &config.registry.platforms;
-        let gathered = images::gather(mirror, names, platforms, observer).await;
+        let gather = Gather {
+            origins: &self.mirror.origins,
+            limits: &self.mirror.limits,
+            policy: self.mirror.policy,
+        };
+        let gathered = gather
+            .all(names, &config.registry.platforms, observer)
+            .await;
         let (mut images, mut failed) = (Vec::new(), Vec::new());
         for (name, gathered) in gathered {
-            match gathered {
-                Ok(image) => images.push(image),
+            let attached = match &gathered {
+                Ok(image) if config.registry.signatures => gather.signatures(image).await,
+                _ => Ok(Vec::new()),
+            };
+            match gathered.and_then(|image| Ok((image, attached?))) {
+                Ok((image, attached)) => {
+                    images.push(image);
+                    images.extend(attached);
+                }
                 Err(error) => failed.push((name, told(&error))),
             }
         }

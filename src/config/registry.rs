@@ -8,6 +8,7 @@ use serde::{Deserialize, Deserializer};
 
 use super::units::parsed;
 use crate::image::{Naming, Platform, Reference};
+use crate::images::source::BlobRegion;
 
 /// Where images go, and which besides those of the releases.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
@@ -31,7 +32,7 @@ pub struct RegistrySettings {
     /// None: docker's own config.json.
     pub auth_file: Option<PathBuf>,
     /// Regions of registry.k8s.io's own buckets that blobs may come from besides.
-    pub blob_regions: Vec<String>,
+    pub blob_regions: Vec<BlobRegion>,
 }
 
 /// The ways to name images at a target.

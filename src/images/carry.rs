@@ -122,8 +122,8 @@ impl Load<'_> {
         };
         let mut ready = self.prepare().await;
         self.bring(brought, &mut carried).await;
-        for blob in self.planned.image.blobs().keys() {
-            let Some(blob) = settled.get(blob) else {
+        for blob in self.planned.image.blobs() {
+            let Some(blob) = settled.get(&blob.digest) else {
                 continue;
             };
             let mut blob = blob.clone();

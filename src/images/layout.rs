@@ -92,6 +92,7 @@ impl LayoutShelf {
         manifests.push(root);
         Ok(Image {
             reference,
+            published: digest,
             manifests,
         })
     }

@@ -8,7 +8,7 @@ use futures::stream::{self, StreamExt, TryStreamExt};
 
 use super::Image;
 use super::shelf::{Shelf, blob_key};
-use super::source;
+use super::source::{self, BlobRegion};
 use crate::asset::{Asset, Role, Voucher};
 use crate::digest::Digest;
 use crate::events::told;
@@ -16,6 +16,7 @@ use crate::image::{Blob, Reference};
 use crate::plan::{Action, Item};
 use crate::store::StoreError;
 use crate::vouch::Vouched;
+use url::Url;
 
 /// Images that are looked for at a time, and blobs of each.
 const LOOKED_FOR_AT_ONCE: usize = 8;
@@ -60,7 +61,7 @@ impl Planned {
 pub async fn plan(
     images: Vec<Image>,
     shelves: &[Arc<dyn Shelf>],
-    regions: &[String],
+    regions: &[BlobRegion],
 ) -> Result<Vec<Planned>, StoreError> {
     let looks = images.into_iter().map(|image| look(image, shelves));
     let looked: Vec<Looked> = stream::iter(looks)
@@ -102,7 +103,7 @@ struct Looked {
 
 async fn look(image: Image, shelves: &[Arc<dyn Shelf>]) -> Result<Looked, StoreError> {
     let steps = try_join_all(shelves.iter().map(|shelf| step(shelf, &image))).await?;
-    let blobs = image.blobs().into_values().map(|blob| {
+    let blobs = image.blobs().into_iter().cloned().map(|blob| {
         let steps = &steps;
         async move {
             let lacking = shelves.iter().zip(steps).map(|(shelf, step)| async {
@@ -172,9 +173,20 @@ fn wanting(looked: &[Looked], at: usize) -> BTreeMap<Digest, BTreeSet<String>> {
     wanting
 }
 
-fn item(blob: &Blob, holders: &[Reference], regions: &[String], lacking: &[bool]) -> Item {
-    let mut urls = source::urls(holders, blob, regions);
-    let canonical = urls.remove(0);
+fn item(blob: &Blob, holders: &[Reference], regions: &[BlobRegion], lacking: &[bool]) -> Item {
+    let urls: Vec<Url> = holders
+        .iter()
+        .map(|image| source::blob(image, blob.digest))
+        .collect();
+    let besides = holders
+        .iter()
+        .flat_map(|image| source::alternates(image, blob.digest, regions));
+    let mut alternates: Vec<Url> = Vec::new();
+    for url in urls[1..].iter().cloned().chain(besides) {
+        if url != urls[0] && !alternates.contains(&url) {
+            alternates.push(url);
+        }
+    }
     let action = |is_missing: &bool| match is_missing {
         true => Action::Transfer {
             why: "it is missing".to_owned(),
@@ -187,8 +199,8 @@ fn item(blob: &Blob, holders: &[Reference], regions: &[String], lacking: &[bool]
     };
     let asset = Asset {
         key: blob_key(blob.digest),
-        canonical,
-        alternates: urls,
+        canonical: urls[0].clone(),
+        alternates,
         witnesses: vec![vec![known]],
         unvouched: None,
         sidecars: Vec::new(),

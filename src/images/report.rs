@@ -60,7 +60,7 @@ fn line(carried: &Carried, mirror: &Mirror) -> Line {
         .manifests
         .iter()
         .map(|manifest| manifest.bytes.len() as u64);
-    let blobs = image.blobs().into_values().map(|blob| blob.length);
+    let blobs = image.blobs().into_iter().map(|blob| blob.length);
     Line {
         class,
         bytes: Some(manifests.chain(blobs).sum()),

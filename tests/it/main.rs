@@ -27,6 +27,7 @@ mod mirror_run;
 mod model;
 mod notify;
 mod prune;
+mod registry_reading;
 mod resume;
 mod s3_store;
 mod scrub;
