@@ -1,5 +1,6 @@
 use super::super::{Form, Selection, version};
 use super::*;
+use crate::digest::{Algorithm, Digest};
 
 fn images(
     kops: &str,
@@ -130,6 +131,35 @@ fn clusters_of_kops_own_tests_pull_what_it_wrote_for_them() {
         clusters += 1;
     }
     assert_eq!(clusters, 12);
+}
+
+#[test]
+fn every_release_lists_what_kops_wrote_for_its_own_tests() {
+    let mut lists = 0;
+    for block in include_str!("observed-digests.txt").split("\n\n").skip(1) {
+        let (head, observed) = block.split_once('\n').unwrap();
+        let words: Vec<_> = head.split(' ').collect();
+        let [
+            "kubernetes",
+            kubernetes,
+            "networking",
+            networking,
+            "options",
+            options,
+        ] = words[..]
+        else {
+            panic!("{head}");
+        };
+        let options: Vec<_> = options.split(',').map(|it| it.parse().unwrap()).collect();
+        for pair in observed.split_whitespace() {
+            let (kops, digest) = pair.split_once('=').unwrap();
+            let listed = images(kops, kubernetes, networking, &options);
+            let found = Digest::of(Algorithm::Sha256, listed.join("\n").as_bytes()).hex();
+            assert_eq!(&found[..8], digest, "kops {kops} {head}: {listed:#?}");
+            lists += 1;
+        }
+    }
+    assert!(lists > 800, "{lists}");
 }
 
 /// Kubernetes 1.8 on kops 1.8.1 with Weave: the cluster of docs/aws-china.md of its time.
