@@ -101,6 +101,9 @@ pub struct Config {
     /// Whether people who read the terminal want colours, as far as the environment says (NO_COLOR).
     #[serde(skip)]
     pub colour: bool,
+    /// Where docker and podman keep logins, as far as the environment says, in the order to look.
+    #[serde(skip)]
+    login_files: Vec<PathBuf>,
     /// Where this user's caches are, as far as the environment says.
     #[serde(skip)]
     cache_home: Option<PathBuf>,
@@ -253,6 +256,7 @@ impl Default for Config {
             sets: BTreeMap::new(),
             hooks: BTreeMap::new(),
             colour: true,
+            login_files: Vec::new(),
             cache_home: None,
             state_home: None,
         }
@@ -317,11 +321,18 @@ impl Config {
             why: error.message().trim().to_owned(),
         })?;
         config.colour = environment.get("NO_COLOR").is_none();
+        config.login_files = login_files(environment);
         config.cache_home = cache_home(environment);
         config.state_home = state_home(environment);
         config.shard = config.shard_among(environment)?;
         config.check()?;
         Ok(config)
+    }
+
+    /// The files that logins for registries are looked for in.
+    pub fn login_files(&self) -> Vec<PathBuf> {
+        let given = self.registry.auth_file.clone();
+        given.map_or_else(|| self.login_files.clone(), |file| vec![file])
     }
 
     /// Where the service keeps its history: a cache of what the targets tell.
@@ -373,6 +384,17 @@ impl Config {
         targets.sort();
         targets.join("\n")
     }
+}
+
+/// As skopeo and docker look for them (containers-auth.json(5), docker's DOCKER_CONFIG).
+fn login_files(environment: &Environment) -> Vec<PathBuf> {
+    let of = |name: &str, below: &str| Some(Path::new(environment.get(name)?).join(below));
+    let files = [
+        environment.get("REGISTRY_AUTH_FILE").map(PathBuf::from),
+        of("XDG_RUNTIME_DIR", "containers/auth.json"),
+        of("DOCKER_CONFIG", "config.json").or_else(|| of("HOME", ".docker/config.json")),
+    ];
+    files.into_iter().flatten().collect()
 }
 
 fn cache_home(environment: &Environment) -> Option<PathBuf> {

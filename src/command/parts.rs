@@ -4,6 +4,8 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::challenge::Tokens;
+use crate::challenge::credentials::Files;
 use crate::config::{Config, Publish, Rate, Target};
 use crate::events::{Event, Observer, told};
 use crate::images::layout::LayoutShelf;
@@ -130,14 +132,19 @@ pub(super) fn origins(config: &Config) -> anyhow::Result<Origins> {
     }
     let settings = OriginSettings {
         hosts,
+        tokens: tokens(config),
         connect_timeout: config.fetch.connect_timeout,
         stall_window: config.fetch.stall_window,
         stall_floor_bytes: config.fetch.stall_floor.bytes_per_second(),
         hedge_after: config.fetch.hedge_after,
         connections: config.fetch.connections.get(),
-        ..OriginSettings::default()
     };
     Ok(Origins::new(settings)?)
+}
+
+/// What answers registries that ask who comes.
+fn tokens(config: &Config) -> Tokens {
+    Tokens::new(Arc::new(Files::new(config.login_files())))
 }
 
 /// The limits on fetching.

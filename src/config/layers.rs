@@ -316,10 +316,14 @@ mod tests {
         for name in names_in("") {
             match name.as_str() {
                 "spool" => names.extend(["spool.dir".to_owned(), "spool.limit".to_owned()]),
-                "fetch" | "retry" | "s3" | "service" => {
+                "fetch" | "retry" | "s3" | "registry" | "service" => {
                     let inner = names_in(&name);
                     let inner = inner.iter().map(|inner| format!("{name}.{inner}"));
-                    names.extend(inner.filter(|name| name != "s3.buckets"));
+                    names.extend(
+                        inner.filter(|name| {
+                            !["s3.buckets", "registry.rules"].contains(&name.as_str())
+                        }),
+                    );
                 }
                 "origins" | "sets" | "hooks" => {}
                 _ => names.push(name),
