@@ -194,6 +194,7 @@ pub(super) fn path_below(base: &Url, canonical: &Url) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::origin::OriginSettings;
 
     #[test]
     fn the_repository_of_a_path_is_found() {
@@ -207,6 +208,28 @@ mod tests {
             ("/v2/manifests/x", None),
         ] {
             assert_eq!(repository(path), name, "{path}");
+        }
+    }
+
+    #[test]
+    fn a_list_goes_on_at_its_own_registry() {
+        let origins = Origins::new(OriginSettings::default()).unwrap();
+        let url = "https://a.example/v2/b/referrers/sha256:00?n=2"
+            .parse()
+            .unwrap();
+        let source = &origins.sources(&url)[0];
+        let next = |link: &str| Some(next(source, link)?.url.to_string());
+        let on = "/v2/b/referrers/sha256:00?n=2&last=x";
+        let whole = format!("https://a.example{on}");
+        assert_eq!(next(&format!("<{on}>; rel=\"next\"")), Some(whole.clone()));
+        assert_eq!(next(&format!("<{whole}>; rel=next")), Some(whole));
+        for none in [
+            "",
+            "</v2/>; rel=\"prev\"",
+            "<https://b.example/v2/>; rel=\"next\"",
+            "/v2/; rel=next",
+        ] {
+            assert_eq!(next(none), None, "{none}");
         }
     }
 
