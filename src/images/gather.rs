@@ -154,7 +154,7 @@ impl Gather<'_> {
     /// The manifest at a canonical URL, from the first source that has it.
     async fn manifest(&self, url: &Url, wanted: Option<Digest>) -> Result<Manifest, GatherError> {
         let read = |source| self.manifest_from(source, wanted).boxed();
-        self.from_sources(url, read).await
+        self.ask_sources(url, read).await
     }
 
     async fn manifest_from(
@@ -194,7 +194,7 @@ impl Gather<'_> {
     }
 
     /// What the first source of a canonical URL says that can say it, each asked again while that is worth it.
-    pub(super) async fn from_sources<'b, T>(
+    pub(super) async fn ask_sources<'b, T>(
         &self,
         url: &Url,
         read: impl Fn(Source) -> BoxFuture<'b, Result<T, GatherError>>,

@@ -35,9 +35,16 @@ enum Listed {
 
 impl Gather<'_> {
     /// What is attached to an image, as images of the same repository, by tag or by digest, to be carried with it: to each of its
-    /// manifests, since some sign the index and some the platforms. A root that was thinned is nobody's subject.
+    /// manifests, since some sign the index and some the platforms; but not to attestations, and a root that was thinned is nobody's
+    /// subject.
     pub async fn signatures(&self, image: &Image) -> Result<Vec<Image>, GatherError> {
+        let children = image.manifests.iter().flat_map(|one| &one.children);
+        let attestations: HashSet<Digest> = children
+            .filter(|child| child.platform.is_none())
+            .map(|child| child.digest)
+            .collect();
         let manifests = image.manifests.iter().map(|manifest| manifest.digest);
+        let manifests = manifests.filter(|digest| !attestations.contains(digest));
         let attached = manifests.map(|digest| self.attached(&image.reference, digest));
         let attached = stream::iter(attached).buffered(AT_ONCE);
         let mut attached: Vec<Image> = attached.try_concat().await?;
@@ -59,7 +66,7 @@ impl Gather<'_> {
             .collect();
         let url = source::referrers(image, subject);
         let listed = |source| self.listed(source).boxed();
-        match self.from_sources(&url, listed).await? {
+        match self.ask_sources(&url, listed).await? {
             Listed::NoList => names.push(format!("{name}:{tag}")),
             Listed::Referrers(digests) => {
                 names.extend(digests.iter().map(|digest| format!("{name}@{digest}")));

@@ -68,7 +68,7 @@ pub enum OriginError {
 fn hint(status: StatusCode) -> &'static str {
     match status.as_u16() {
         404 | 410 => ": it is not there; check the version",
-        401 | 403 => ": it refuses; check proxies and headers for this host",
+        401 | 403 => ": it refuses; check proxies, headers and logins for this host",
         407 => ": the proxy wants credentials",
         429 => ": too many requests",
         _ => "",

@@ -144,7 +144,7 @@ async fn read_away(mut response: Response) {
     drop(timeout(REFUSAL_TIMEOUT, reading).await);
 }
 
-/// What a source's settings say of Docker Hub, by whichever of its names.
+/// What else the host of a registry's API is called.
 pub(super) fn other_names(host: &str) -> &'static [&'static str] {
     if host == HUB[0] { &HUB[1..] } else { &[] }
 }
@@ -194,6 +194,7 @@ pub(super) fn path_below(base: &Url, canonical: &Url) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::origin::{HostSettings, OriginSettings};
 
     #[test]
     fn the_repository_of_a_path_is_found() {
@@ -207,6 +208,56 @@ mod tests {
             ("/v2/manifests/x", None),
         ] {
             assert_eq!(repository(path), name, "{path}");
+        }
+    }
+
+    #[test]
+    fn only_its_own_registry_is_answered_and_only_where_the_user_has_not() {
+        let of = |headers: &[(header::HeaderName, HeaderValue)], at: &str| {
+            let source = Source {
+                url: "https://a.example/v2/b/blobs/c".parse().unwrap(),
+                settings: HostSettings {
+                    headers: headers.to_vec(),
+                    ..HostSettings::default()
+                },
+            };
+            scope(&source, &at.parse().unwrap())
+        };
+        let own = "https://a.example/v2/b/blobs/c";
+        let wanted = Some("repository:b:pull".to_owned());
+        assert_eq!(of(&[], own), wanted);
+        let marked = (header::USER_AGENT, HeaderValue::from_static("x"));
+        assert_eq!(of(&[marked], own), wanted);
+        let answered = (header::AUTHORIZATION, HeaderValue::from_static("Basic x"));
+        assert_eq!(of(&[answered], own), None);
+        for other in [
+            "https://s3.example/v2/b/blobs/c",
+            "https://a.example:444/v2/b/blobs/c",
+            "https://a.example/c",
+        ] {
+            assert_eq!(of(&[], other), None, "{other}");
+        }
+    }
+
+    #[test]
+    fn a_list_goes_on_at_its_own_registry() {
+        let origins = Origins::new(OriginSettings::default()).unwrap();
+        let url = "https://a.example/v2/b/referrers/sha256:00?n=2"
+            .parse()
+            .unwrap();
+        let source = &origins.sources(&url)[0];
+        let next = |link: &str| Some(next(source, link)?.url.to_string());
+        let on = "/v2/b/referrers/sha256:00?n=2&last=x";
+        let whole = format!("https://a.example{on}");
+        assert_eq!(next(&format!("<{on}>; rel=\"next\"")), Some(whole.clone()));
+        assert_eq!(next(&format!("<{whole}>; rel=next")), Some(whole));
+        for none in [
+            "",
+            "</v2/>; rel=\"prev\"",
+            "<https://b.example/v2/>; rel=\"next\"",
+            "/v2/; rel=next",
+        ] {
+            assert_eq!(next(none), None, "{none}");
         }
     }
 

@@ -2,9 +2,12 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
+use axum::Router;
+use axum::http::{HeaderMap, StatusCode, header};
+use axum::routing::get;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use bytes::Bytes;
@@ -22,6 +25,8 @@ use kops_mirror::report::Kind;
 use kops_mirror::retry::Policy;
 use serde_json::{Value, json};
 use tempfile::TempDir;
+use tokio::net::TcpListener;
+use tokio::task::JoinSet;
 
 use crate::support::world::{World, lines, read};
 
@@ -321,6 +326,23 @@ async fn a_busy_registry_is_left_alone_for_as_long_as_it_says() {
 }
 
 #[tokio::test]
+async fn a_busy_token_service_is_asked_again_when_it_says() {
+    let registry = registry(ANONYMOUS);
+    index(&registry);
+    let pause = Duration::from_secs(1);
+    for retry_after in [Some(pause), None] {
+        let busy = Fault::too_many(retry_after).on(Operation::Token);
+        registry.faults().order(busy);
+    }
+    let begun = Instant::now();
+    let image = Reader::anonymous()
+        .image(&reference(&registry, ":v1"))
+        .await;
+    assert!(image.is_ok() && begun.elapsed() >= pause, "{image:?}");
+    assert_eq!(statuses(&registry, Operation::Token), [429, 429, 200]);
+}
+
+#[tokio::test]
 async fn wrong_bytes_and_wrong_digests_are_taken_from_nobody() {
     for (trouble, asked) in [
         (Trouble::WrongBytes, Operation::GetManifest),
@@ -414,29 +436,71 @@ async fn docker_hub_is_redirected_by_its_name() {
     assert_eq!(reader.image(&wanted).await.unwrap().manifests.len(), 4);
 }
 
+/// A relay that passes a registry's challenge on as it came, and has the registry's token service below another path.
+async fn relay(content: String) -> (String, Arc<Mutex<Vec<Option<String>>>>, JoinSet<()>) {
+    let by_whom: Arc<Mutex<Vec<Option<String>>>> = Arc::default();
+    let asked = Arc::clone(&by_whom);
+    let bearer = |headers: &HeaderMap| {
+        let value = headers.get("authorization")?;
+        Some(value.to_str().unwrap().to_owned())
+    };
+    let token = move |headers: HeaderMap| async move {
+        asked.lock().unwrap().push(bearer(&headers));
+        axum::Json(json!({"token": "opens"}))
+    };
+    let manifest = move |headers: HeaderMap| async move {
+        if bearer(&headers).as_deref() == Some("Bearer opens") {
+            return (StatusCode::OK, HeaderMap::new(), content);
+        }
+        let named = "Bearer realm=\"https://auth.example/token\",service=\"registry.example\"";
+        let challenge = [(header::WWW_AUTHENTICATE, named.parse().unwrap())];
+        (
+            StatusCode::UNAUTHORIZED,
+            challenge.into_iter().collect(),
+            String::new(),
+        )
+    };
+    let router = Router::new()
+        .route("/auth/token", get(token))
+        .route("/v2/team/app/manifests/v1", get(manifest));
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap().to_string();
+    let mut serving = JoinSet::new();
+    serving.spawn(async move { axum::serve(listener, router).await.unwrap() });
+    (address, by_whom, serving)
+}
+
 #[tokio::test]
-async fn the_token_service_is_redirected_as_any_host_is() {
-    let registry = registry(ANONYMOUS);
-    index(&registry);
-    let address = registry.address();
-    // What a relay passes on as it came: a token service that can't be reached from here.
-    let named = "Bearer realm=\"https://auth.example/token\",service=\"loopback-registry\"";
-    let challenge = [(http::header::WWW_AUTHENTICATE, named.parse().unwrap())];
-    let tokens = Tokens::default();
-    let moved = format!("http://{address}/token").parse().unwrap();
-    let url = source::manifest(&reference(&registry, ":v1"), "v1");
-    let client = reqwest::Client::builder().no_proxy().build().unwrap();
-    let scope = format!("repository:{REPOSITORY}:pull");
-    let headers = challenge.into_iter().collect();
-    let token = tokens
-        .answer_by(&client, &url, &headers, &scope, Some(&moved))
-        .await;
-    let answered = client
-        .get(url)
-        .header("authorization", token.unwrap())
-        .send()
-        .await;
-    assert_eq!(answered.unwrap().status(), 200);
+async fn the_token_service_is_redirected_as_any_host_is_and_sees_no_login_there() {
+    let manifest = json!({"schemaVersion": 2, "mediaType": media::MANIFEST, "layers": [],
+        "config": described(Digest::of(Algorithm::Sha256, b"{}"), "application/json")});
+    let (address, by_whom, _serving) = relay(manifest.to_string()).await;
+    let dir = TempDir::new().unwrap();
+    let login = json!({"auth": BASE64.encode("ann:secret")});
+    let path = dir.path().join("config.json");
+    let config = json!({"auths": {address.clone(): login, "registry.example": login, "auth.example": login}});
+    fs::write(&path, config.to_string()).unwrap();
+    let at = |url: String| HostSettings {
+        sources: vec![url.parse().unwrap()],
+        ..HostSettings::default()
+    };
+    let reader = Reader::new(OriginSettings {
+        hosts: BTreeMap::from([
+            (
+                "registry.example".to_owned(),
+                at(format!("http://{address}")),
+            ),
+            (
+                "auth.example".to_owned(),
+                at(format!("http://{address}/auth")),
+            ),
+        ]),
+        tokens: Tokens::new(Arc::new(Files::new([path]))),
+        ..OriginSettings::default()
+    });
+    let wanted: Reference = format!("registry.example/{REPOSITORY}:v1").parse().unwrap();
+    reader.image(&wanted).await.unwrap();
+    assert_eq!(*by_whom.lock().unwrap(), [None]);
 }
 
 #[tokio::test]
