@@ -173,7 +173,8 @@ impl RegistryStore {
 /// The key of a blob in every store of images: `blobs/sha256/HEX`.
 pub fn blob_key(digest: &Digest) -> Key {
     let text = format!("blobs/{}/{}", digest.algorithm(), digest.hex());
-    text.parse().expect("an algorithm and digits make a good key")
+    text.parse()
+        .expect("an algorithm and digits make a good key")
 }
 
 /// The digest that a key names; None where it is no blob's.

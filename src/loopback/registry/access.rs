@@ -199,7 +199,11 @@ impl Registry {
         let scopes = asked.filter_map(|scope| granted(scope, is_known)).collect();
         let token = self.issued().give(Some(scopes), &self.options);
         // Whole seconds, so a shorter life is told as the shortest.
-        let life = self.options.token_life.max(Duration::from_secs(1)).as_secs();
+        let life = self
+            .options
+            .token_life
+            .max(Duration::from_secs(1))
+            .as_secs();
         let told = json!({"token": token, "access_token": token, "expires_in": life});
         Ok(document(200, &told))
     }

@@ -104,11 +104,7 @@ impl Asked {
     }
 }
 
-fn of_path<'a>(
-    method: &Method,
-    path: &'a str,
-    has_mount: bool,
-) -> (Operation, &'a str, &'a str) {
+fn of_path<'a>(method: &Method, path: &'a str, has_mount: bool) -> (Operation, &'a str, &'a str) {
     let other = (Operation::Other, "", path);
     if path == "/token" {
         return (Operation::Token, "", "");
@@ -133,7 +129,11 @@ fn of_path<'a>(
     }
     let kinds = [
         ("/blobs/", Operation::HeadBlob, Operation::GetBlob),
-        ("/manifests/", Operation::HeadManifest, Operation::GetManifest),
+        (
+            "/manifests/",
+            Operation::HeadManifest,
+            Operation::GetManifest,
+        ),
         ("/tags/", Operation::Other, Operation::Tags),
         ("/referrers/", Operation::Other, Operation::Referrers),
     ];
@@ -155,11 +155,12 @@ fn of_path<'a>(
 fn is_name(name: &str) -> bool {
     let is_component = |component: &str| {
         let ends = [component.chars().next(), component.chars().next_back()];
-        let is_edge = |c: Option<char>| c.is_some_and(|c| c.is_ascii_lowercase() || c.is_ascii_digit());
+        let is_edge =
+            |c: Option<char>| c.is_some_and(|c| c.is_ascii_lowercase() || c.is_ascii_digit());
         ends.into_iter().all(is_edge)
-            && component
-                .chars()
-                .all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || matches!(c, '.' | '_' | '-'))
+            && component.chars().all(|c| {
+                c.is_ascii_lowercase() || c.is_ascii_digit() || matches!(c, '.' | '_' | '-')
+            })
             && !component.contains("..")
     };
     name.len() <= 255 && name.split('/').all(is_component)
@@ -190,7 +191,11 @@ mod tests {
             "/v2/a/blobs/uploads/7",
             (Operation::PatchUpload, "a", "7"),
         );
-        check(Method::DELETE, "/v2/a/manifests/v1", (Operation::Other, "a", "v1"));
+        check(
+            Method::DELETE,
+            "/v2/a/manifests/v1",
+            (Operation::Other, "a", "v1"),
+        );
     }
 
     #[test]

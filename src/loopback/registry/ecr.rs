@@ -134,7 +134,6 @@ impl Registry {
     }
 }
 
-
 fn name_of(told: &Value) -> Result<&str, Refusal> {
     let name = told["repositoryName"].as_str();
     name.filter(|name| !name.is_empty())

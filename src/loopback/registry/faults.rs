@@ -105,7 +105,9 @@ impl Fault {
     fn befalls(&self, asked: &Asked) -> bool {
         let is_of = |wanted: &String| *wanted == asked.repository;
         self.times != Some(0)
-            && self.operation.is_none_or(|wanted| wanted == asked.operation)
+            && self
+                .operation
+                .is_none_or(|wanted| wanted == asked.operation)
             && self.repository.as_ref().is_none_or(is_of)
     }
 }

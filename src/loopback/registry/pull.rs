@@ -15,7 +15,9 @@ impl Registry {
     pub(super) fn blob(&self, asked: &Asked, head: &Parts) -> Ended {
         let digest = digest_of(&asked.reference)?;
         let mut shelf = self.shelf();
-        let repository = shelf.repository(&asked.repository).ok_or_else(unknown_name)?;
+        let repository = shelf
+            .repository(&asked.repository)
+            .ok_or_else(unknown_name)?;
         let there = repository.blob(&digest).ok_or_else(|| {
             let message = format!("blob unknown to registry: {digest}");
             Refusal::new(404, "BLOB_UNKNOWN", &message)
@@ -46,7 +48,9 @@ impl Registry {
 
     pub(super) fn manifest(&self, asked: &Asked) -> Ended {
         let mut shelf = self.shelf();
-        let repository = shelf.repository(&asked.repository).ok_or_else(unknown_name)?;
+        let repository = shelf
+            .repository(&asked.repository)
+            .ok_or_else(unknown_name)?;
         let (digest, kept) = repository.manifest(&asked.reference).ok_or_else(|| {
             let message = format!("manifest unknown: {}", asked.reference);
             Refusal::new(404, "MANIFEST_UNKNOWN", &message)
@@ -60,9 +64,14 @@ impl Registry {
 
     pub(super) fn tags(&self, asked: &Asked) -> Ended {
         let mut shelf = self.shelf();
-        let repository = shelf.repository(&asked.repository).ok_or_else(unknown_name)?;
+        let repository = shelf
+            .repository(&asked.repository)
+            .ok_or_else(unknown_name)?;
         let tags = repository.tags();
-        Ok(document(200, &json!({"name": asked.repository, "tags": tags})))
+        Ok(document(
+            200,
+            &json!({"name": asked.repository, "tags": tags}),
+        ))
     }
 
     /// The manifests whose subject this is.
@@ -107,7 +116,10 @@ pub(super) fn digest_of(text: &str) -> Result<Digest, Refusal> {
 
 /// The content, or the range of it that was asked for.
 fn part(there: Bytes, head: &Parts, only_length: bool) -> Result<Answer, Refusal> {
-    let range = head.headers.get(RANGE).and_then(|range| range.to_str().ok());
+    let range = head
+        .headers
+        .get(RANGE)
+        .and_then(|range| range.to_str().ok());
     let Some((start, end)) = range.and_then(|range| parsed(range, there.len())) else {
         let answer = content(there, only_length);
         let answer = with(answer, CONTENT_TYPE, "application/octet-stream");

@@ -42,7 +42,10 @@ pub(super) fn check(
     if scope != format!("{day}/{region}/ecr/aws4_request") {
         return Err("InvalidSignatureException");
     }
-    if !SIGNED.iter().all(|name| signed.split(';').any(|s| s == *name)) {
+    if !SIGNED
+        .iter()
+        .all(|name| signed.split(';').any(|s| s == *name))
+    {
         return Err("InvalidSignatureException");
     }
     let text = format!(

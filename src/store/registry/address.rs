@@ -91,7 +91,9 @@ impl FromStr for Address {
         let path = base.path().trim_matches('/').to_owned();
         let is_good = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || "/._-".contains(c);
         if !path.chars().all(is_good) {
-            return Err(refuse("repositories have lower-case letters, digits and ._-/ only"));
+            return Err(refuse(
+                "repositories have lower-case letters, digits and ._-/ only",
+            ));
         }
         base.set_path("/");
         Ok(Self { base, path })
@@ -121,11 +123,31 @@ mod tests {
     fn an_address_says_how_and_where() {
         for (text, base, repository, shown) in [
             ("quay.io", "https://quay.io/", "a", "quay.io"),
-            ("quay.io:8443/m/k/", "https://quay.io:8443/", "m/k/a", "quay.io:8443/m/k"),
-            ("127.0.0.1:5000", "http://127.0.0.1:5000/", "a", "127.0.0.1:5000"),
+            (
+                "quay.io:8443/m/k/",
+                "https://quay.io:8443/",
+                "m/k/a",
+                "quay.io:8443/m/k",
+            ),
+            (
+                "127.0.0.1:5000",
+                "http://127.0.0.1:5000/",
+                "a",
+                "127.0.0.1:5000",
+            ),
             ("localhost/m", "http://localhost/", "m/a", "localhost/m"),
-            ("http://registry:5000/m", "http://registry:5000/", "m/a", "http://registry:5000/m"),
-            ("https://localhost:5000", "https://localhost:5000/", "a", "https://localhost:5000"),
+            (
+                "http://registry:5000/m",
+                "http://registry:5000/",
+                "m/a",
+                "http://registry:5000/m",
+            ),
+            (
+                "https://localhost:5000",
+                "https://localhost:5000/",
+                "a",
+                "https://localhost:5000",
+            ),
             ("[::1]:5000", "http://[::1]:5000/", "a", "[::1]:5000"),
         ] {
             let address: Address = text.parse().unwrap();

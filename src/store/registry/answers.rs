@@ -87,8 +87,12 @@ impl Refusal {
 
     fn advice(&self) -> &'static str {
         match (self.status, self.code.as_str()) {
-            (401, _) => "; check the login for it (docker login), or for ECR the AWS credentials and their partition",
-            (403, _) => "; the credentials are good but may not do this: pushing needs more rights than pulling",
+            (401, _) => {
+                "; check the login for it (docker login), or for ECR the AWS credentials and their partition"
+            }
+            (403, _) => {
+                "; the credentials are good but may not do this: pushing needs more rights than pulling"
+            }
             (404, "NAME_UNKNOWN") => "; make the repository first",
             (413, _) => "; a proxy before the registry may have a limit for bodies",
             (_, "DIGEST_INVALID") => "; what arrived is not what was sent, and nothing was kept",
@@ -238,13 +242,21 @@ mod tests {
     fn a_refusal_is_read_and_is_no_danger_to_a_terminal() {
         let content = br#"{"errors": [{"code": "DENIED", "message": "no\u001b[2J"}, {}]}"#;
         let told = first_error(content).unwrap();
-        assert_eq!((told.code.as_str(), told.message.as_str()), ("DENIED", "no[2J"));
+        assert_eq!(
+            (told.code.as_str(), told.message.as_str()),
+            ("DENIED", "no[2J")
+        );
         assert!(first_error(b"<html>").is_none());
     }
 
     #[test]
     fn patience_is_read_in_seconds_and_as_a_date_and_has_an_end() {
-        let read = |text: &str| retry_after(&HeaderMap::from_iter([(RETRY_AFTER, text.parse().unwrap())]));
+        let read = |text: &str| {
+            retry_after(&HeaderMap::from_iter([(
+                RETRY_AFTER,
+                text.parse().unwrap(),
+            )]))
+        };
         assert_eq!(read("7"), Some(Duration::from_secs(7)));
         assert_eq!(read("99999"), Some(PATIENCE_MAX));
         assert_eq!(read("Wed, 21 Oct 2015 07:28:00 GMT"), Some(Duration::ZERO));

@@ -258,12 +258,9 @@ impl Calls {
         if let Some(sent) = sent {
             self.tokens.refused(&call.url, &call.scope, sent);
         }
-        let answered = self.tokens.answer(
-            &self.client,
-            &call.url,
-            answer.headers(),
-            &call.scope,
-        );
+        let answered = self
+            .tokens
+            .answer(&self.client, &call.url, answer.headers(), &call.scope);
         let newer = answered
             .await
             .map_err(|error| unknown_here(call.action, call.what, error))?;
@@ -333,7 +330,10 @@ impl Calls {
         let refusal = Refusal::read(answer).await;
         if let Some(after) = refusal.retry_after {
             let until = Instant::now() + after;
-            let mut quiet = self.quiet_until.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut quiet = self
+                .quiet_until
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner);
             *quiet = quiet.max(Some(until));
         }
         refusal.explain(action, what)
@@ -341,7 +341,10 @@ impl Calls {
 
     /// Waits until the registry may be asked again.
     pub(super) async fn quiet(&self) {
-        let until = *self.quiet_until.lock().unwrap_or_else(PoisonError::into_inner);
+        let until = *self
+            .quiet_until
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
         if let Some(until) = until {
             sleep_until(until).await;
         }
@@ -363,7 +366,8 @@ enum Renewed {
 pub(super) fn location(from: &Url, headers: &HeaderMap) -> Option<Url> {
     let text = headers.get(reqwest::header::LOCATION)?.to_str().ok()?;
     let target = from.join(text).ok()?;
-    let is_safe = target.scheme() == "https" || target.scheme() == "http" && from.scheme() == "http";
+    let is_safe =
+        target.scheme() == "https" || target.scheme() == "http" && from.scheme() == "http";
     is_safe.then_some(target)
 }
 

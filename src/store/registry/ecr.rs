@@ -77,7 +77,10 @@ impl EcrAddress {
     /// Reads a host; None where it is no ECR registry.
     pub fn of_host(host: &str) -> Option<Self> {
         let (account, rest) = host.split_once(".dkr.ecr")?;
-        let rest = rest.strip_prefix("-fips").unwrap_or(rest).strip_prefix('.')?;
+        let rest = rest
+            .strip_prefix("-fips")
+            .unwrap_or(rest)
+            .strip_prefix('.')?;
         let (region, suffix) = rest.split_once('.')?;
         let partition = Partition::of_region(region);
         let is_account = account.len() == 12 && account.chars().all(|c| c.is_ascii_digit());
@@ -114,7 +117,10 @@ impl fmt::Debug for Ecr {
 
 impl Ecr {
     /// None where the registry is another.
-    pub(super) fn at(options: &RegistryOptions, client: &Client) -> Result<Option<Self>, StoreError> {
+    pub(super) fn at(
+        options: &RegistryOptions,
+        client: &Client,
+    ) -> Result<Option<Self>, StoreError> {
         let host = options.address.host();
         let apis = Arc::new(Apis::new(options.ecr.clone(), client.clone()));
         let Some(api) = apis.of_host(&host)? else {

@@ -49,9 +49,9 @@ impl RegistryStore {
             StatusCode::NOT_FOUND => Ok(None),
             StatusCode::OK => match limited(answer, MANIFEST_MAX_BYTES).await {
                 Some(content) => {
-                    let algorithm = reference.parse().map_or(Algorithm::Sha256, |digest: Digest| {
-                        digest.algorithm()
-                    });
+                    let algorithm = reference
+                        .parse()
+                        .map_or(Algorithm::Sha256, |digest: Digest| digest.algorithm());
                     Ok(Some(Digest::of(algorithm, &content)))
                 }
                 None => Err(StoreError::new(
@@ -83,7 +83,9 @@ impl RegistryStore {
         call.headers.insert(CONTENT_TYPE, media_type);
         let answer = self.calls.patiently(&call).await?;
         if answer.status() == StatusCode::CREATED {
-            return self.check_put(repository, reference, manifest, &answer).await;
+            return self
+                .check_put(repository, reference, manifest, &answer)
+                .await;
         }
         let refusal = Refusal::read(answer).await;
         // A tag may be immutable, and which refusals mean that differs; where it is this manifest's already, all is well.

@@ -91,7 +91,8 @@ impl Apis {
         };
         let region = region.or(address.as_ref().map(|address| address.region.clone()));
         let Some(region) = region else {
-            let what = format!("can't tell which region {host} is in: give the region with the endpoint");
+            let what =
+                format!("can't tell which region {host} is in: give the region with the endpoint");
             return Err(StoreError::new(StoreErrorKind::Permanent, what));
         };
         let endpoint = match (&self.options.endpoint, address) {
