@@ -125,7 +125,8 @@ async fn answer(
         _ => {}
     }
     exchange.answered(answer.status());
-    Ok(troubled(answer, trouble.as_ref()).map(|content| Sent::new(content, exchange, trouble)))
+    Ok(troubled(answer, trouble.as_ref())
+        .map(|content| Sent::new(content, exchange, trouble.as_ref())))
 }
 
 /// A request, ready to be served.
@@ -232,9 +233,9 @@ struct Sent {
 }
 
 impl Sent {
-    fn new(content: Bytes, exchange: Arc<Exchange>, trouble: Option<Trouble>) -> Self {
+    fn new(content: Bytes, exchange: Arc<Exchange>, trouble: Option<&Trouble>) -> Self {
         let cut = match trouble {
-            Some(Trouble::AnswerCut { after_bytes }) => Some(after_bytes),
+            Some(Trouble::AnswerCut { after_bytes }) => Some(*after_bytes),
             _ => None,
         };
         Self {

@@ -63,9 +63,10 @@ impl Refusal {
     pub(super) fn kind(&self) -> StoreErrorKind {
         match (self.status, self.code.as_str()) {
             (429, _) | (_, "TOOMANYREQUESTS") => StoreErrorKind::Busy,
-            (408 | 425 | 500.., _) => StoreErrorKind::Transient,
-            // The upload was forgotten: another can be begun.
-            (_, "BLOB_UPLOAD_UNKNOWN" | "BLOB_UPLOAD_INVALID") => StoreErrorKind::Transient,
+            // An upload that was forgotten can be begun anew.
+            (408 | 425 | 500.., _) | (_, "BLOB_UPLOAD_UNKNOWN" | "BLOB_UPLOAD_INVALID") => {
+                StoreErrorKind::Transient
+            }
             (_, "DIGEST_INVALID") => StoreErrorKind::EtagMismatch,
             (401, _) => StoreErrorKind::Credentials,
             (403, _) => StoreErrorKind::Denied,
@@ -123,15 +124,15 @@ fn first_error(content: &[u8]) -> Option<Told> {
 /// How long a server asks to be left alone: in seconds, or until a date.
 pub(super) fn retry_after(headers: &HeaderMap) -> Option<Duration> {
     let text = headers.get(RETRY_AFTER)?.to_str().ok()?.trim();
-    let asked = match text.parse() {
-        Ok(seconds) => Duration::from_secs(seconds),
-        Err(_) => {
-            let until = jiff::fmt::rfc2822::parse(text).ok()?.timestamp();
-            let left = until.duration_since(jiff::Timestamp::now());
-            Duration::try_from(left).unwrap_or_default()
-        }
-    };
-    Some(asked.min(PATIENCE_MAX))
+    let seconds = text.parse().ok().map(Duration::from_secs);
+    Some(seconds.or_else(|| until(text))?.min(PATIENCE_MAX))
+}
+
+/// How long it is until a date; nothing where it is past.
+fn until(date: &str) -> Option<Duration> {
+    let date = jiff::fmt::rfc2822::parse(date).ok()?.timestamp();
+    let left = date.duration_since(jiff::Timestamp::now());
+    Some(Duration::try_from(left).unwrap_or_default())
 }
 
 /// The whole body of an answer; None where it is longer than may be, or breaks off.

@@ -196,11 +196,11 @@ impl RegistryStore {
         call.scope = format!("{} repository:{source}:pull", call.scope);
         let answer = self.calls.patiently(&call).await?;
         match answer.status() {
-            StatusCode::CREATED => self.check_told(&answer, digest, &what),
+            StatusCode::CREATED => check_told(&answer, digest, &what),
             // An upload is begun: the registry does not mount, or not this one.
             StatusCode::ACCEPTED => {
                 tracing::debug!("{what} is sent: it can't be mounted from {from}");
-                let begun = self.begun(&call, &answer)?;
+                let begun = begun(&call, &answer)?;
                 self.send(repository, begun, digest, content, &what).await
             }
             // Some know no mounting, or do not allow it.
@@ -223,19 +223,8 @@ impl RegistryStore {
         if answer.status() != StatusCode::ACCEPTED {
             return Err(self.calls.refused("put", &what, answer).await);
         }
-        let begun = self.begun(&call, &answer)?;
+        let begun = begun(&call, &answer)?;
         self.send(repository, begun, digest, content, &what).await
-    }
-
-    /// Where an upload that is begun goes on.
-    fn begun(&self, call: &Call<'_>, answer: &Response) -> Result<Url, StoreError> {
-        location(&call.url, answer.headers()).ok_or_else(|| {
-            let told = format!(
-                "can't put {}: the registry does not say where to, or sends from https to http",
-                call.what
-            );
-            StoreError::new(StoreErrorKind::Permanent, told)
-        })
     }
 
     /// Sends all of a blob in one PUT, and gives it up when it makes no progress.
@@ -279,7 +268,7 @@ impl RegistryStore {
                 });
             }
         };
-        self.check_told(&answer, digest, what)
+        check_told(&answer, digest, what)
     }
 
     fn told_stall(&self, what: &str, length: u64, stall: Stall) -> StoreError {
@@ -298,22 +287,6 @@ impl RegistryStore {
             StoreErrorKind::Transient,
             format!("can't put {what}: {why}"),
         )
-    }
-
-    /// Refuses an answer that names another digest.
-    pub(super) fn check_told(
-        &self,
-        answer: &Response,
-        digest: &Digest,
-        what: &str,
-    ) -> Result<(), StoreError> {
-        match told_digest(answer.headers()) {
-            Some(told) if told != *digest => {
-                let why = format!("can't put {what}: the registry says that it has {told}");
-                Err(StoreError::new(StoreErrorKind::EtagMismatch, why))
-            }
-            _ => Ok(()),
-        }
     }
 }
 
@@ -352,6 +325,28 @@ impl RegistryStore {
             what,
             writes_to: Some(name),
         }
+    }
+}
+
+/// Where an upload that is begun goes on.
+fn begun(call: &Call<'_>, answer: &Response) -> Result<Url, StoreError> {
+    location(&call.url, answer.headers()).ok_or_else(|| {
+        let told = format!(
+            "can't put {}: the registry does not say where to, or sends from https to http",
+            call.what
+        );
+        StoreError::new(StoreErrorKind::Permanent, told)
+    })
+}
+
+/// Refuses an answer that names another digest.
+fn check_told(answer: &Response, digest: &Digest, what: &str) -> Result<(), StoreError> {
+    match told_digest(answer.headers()) {
+        Some(told) if told != *digest => {
+            let why = format!("can't put {what}: the registry says that it has {told}");
+            Err(StoreError::new(StoreErrorKind::EtagMismatch, why))
+        }
+        _ => Ok(()),
     }
 }
 
