@@ -36,7 +36,7 @@ use crate::sync::Shard;
 pub use buckets::BucketSettings;
 pub use layers::{Environment, Layer, variable};
 pub use origins::{BadOrigin, Host, Origin, Proxy, source};
-pub use registry::{BadRegistry, NamingKind, NamingRule, RegistrySettings, RegistryTarget};
+pub use registry::{EcrConfig, EcrEncryption, NamingKind, NamingRule, RegistrySettings};
 pub use service::{ExtraFile, HookSettings, Named, ServiceSettings, SetSettings};
 pub use target::{BadTarget, Target};
 pub use units::{NotAQuantity, Rate, Size, parse_duration};

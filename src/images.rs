@@ -10,6 +10,7 @@ mod carry;
 mod gather;
 pub mod layout;
 pub mod plan;
+pub mod registry;
 mod report;
 pub mod shelf;
 mod signatures;

@@ -5,8 +5,9 @@ use std::path::PathBuf;
 use clap::{Args, ValueHint};
 
 use super::{path, say_list};
-use crate::config::{Layer, RegistryTarget};
+use crate::config::Layer;
 use crate::image::{Platform, Reference};
+use crate::store::registry::Address;
 
 const IMAGES: &str = "Container images";
 
@@ -16,7 +17,7 @@ const IMAGES: &str = "Container images";
 pub struct ImageArgs {
     /// Put the images of the release into this registry: HOST or HOST/PATH (repeatable)
     #[arg(long, value_name = "HOST[/PATH]")]
-    pub to_registry: Vec<RegistryTarget>,
+    pub to_registry: Vec<Address>,
     /// Put them into this folder, in the OCI image layout, to be carried by hand
     #[arg(long, value_name = "DIR", value_hint = ValueHint::DirPath)]
     pub to_layout: Option<PathBuf>,

@@ -1,6 +1,7 @@
 //! Makes the parts of a run from its settings: the targets, the upstreams, the spool.
 
 use std::collections::BTreeMap;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -9,15 +10,19 @@ use crate::challenge::credentials::Files;
 use crate::config::{Config, Publish, Rate, Target};
 use crate::events::{Event, Observer, told};
 use crate::images::layout::LayoutShelf;
+use crate::images::registry::RegistryShelf;
 use crate::images::shelf::Shelf;
 use crate::limits::{Limits, Rates};
 use crate::measure::{Kernel, Scratch};
 use crate::origin::{HostSettings, OriginSettings, Origins};
 use crate::spool::{SpoolFolder, SpoolFolderError};
 use crate::store::folder::FolderStore;
+use crate::store::registry::ecr::{EcrOptions, EcrSettings};
+use crate::store::registry::{Address, RegistryOptions, RegistryStore};
 use crate::store::s3::{Congestion, S3Options, S3Store, Way};
 use crate::store::{Store, StoreError};
 use crate::transfer::Mirror;
+use anyhow::Context;
 use tokio_util::sync::CancellationToken;
 
 /// How often it is looked whether another run has ended.
@@ -207,7 +212,45 @@ pub(super) fn shelves(config: &Config) -> anyhow::Result<Vec<Arc<dyn Shelf>>> {
     if let Some(dir) = &config.registry.to_layout {
         shelves.push(Arc::new(LayoutShelf::new(dir)));
     }
+    for address in &config.registry.to {
+        let store = RegistryStore::connect(registry(config, address)?)?;
+        let naming = config.registry.naming();
+        shelves.push(Arc::new(RegistryShelf::new(store, naming)));
+    }
     Ok(shelves)
+}
+
+fn registry(config: &Config, address: &Address) -> anyhow::Result<RegistryOptions> {
+    let ecr = &config.registry.ecr;
+    let logins = Arc::new(Files::new(config.login_files()));
+    Ok(RegistryOptions {
+        ecr: EcrOptions {
+            profile: ecr.profile.clone(),
+            keys: None,
+            endpoint: ecr.endpoint.clone(),
+            region: ecr.region.clone(),
+            settings: EcrSettings {
+                encryption: ecr.encryption.0.clone(),
+                scan_on_push: ecr.scan_on_push,
+                immutable_tags: ecr.immutable_tags,
+                lifecycle_policy: document(ecr.lifecycle_policy_file.as_deref())?,
+                repository_policy: document(ecr.repository_policy_file.as_deref())?,
+            },
+        },
+        policy: config.retry.policy(),
+        connect_timeout: config.fetch.connect_timeout,
+        ..RegistryOptions::new(address.clone(), logins)
+    })
+}
+
+/// The JSON document of a file.
+fn document(file: Option<&Path>) -> anyhow::Result<Option<String>> {
+    let Some(file) = file else { return Ok(None) };
+    let text = std::fs::read_to_string(file)
+        .with_context(|| format!("can't read the policy {}", file.display()))?;
+    serde_json::from_str::<serde_json::Value>(&text)
+        .with_context(|| format!("the policy {} is no JSON document", file.display()))?;
+    Ok(Some(text))
 }
 
 async fn spools(config: &Config, observer: &dyn Observer) -> anyhow::Result<SpoolFolder> {

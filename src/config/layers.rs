@@ -22,7 +22,7 @@ enum Form {
 
 /// Every setting that an environment variable can give: all but those of `origins`, `sets`, `hooks`, `s3.buckets` and `registry.rules`,
 /// which need more structure than a variable has.
-const SETTINGS: [(&str, Form); 61] = [
+const SETTINGS: [(&str, Form); 69] = [
     ("to", Form::List),
     ("kubernetes", Form::List),
     ("kops", Form::Text),
@@ -76,6 +76,14 @@ const SETTINGS: [(&str, Form); 61] = [
     ("registry.signatures", Form::Switch),
     ("registry.auth_file", Form::Text),
     ("registry.blob_regions", Form::List),
+    ("registry.ecr.profile", Form::Text),
+    ("registry.ecr.endpoint", Form::Text),
+    ("registry.ecr.region", Form::Text),
+    ("registry.ecr.encryption", Form::Text),
+    ("registry.ecr.scan_on_push", Form::Switch),
+    ("registry.ecr.immutable_tags", Form::Switch),
+    ("registry.ecr.lifecycle_policy_file", Form::Text),
+    ("registry.ecr.repository_policy_file", Form::Text),
     ("shard", Form::Text),
     ("shards", Form::Number),
     ("service.listen", Form::Text),
@@ -317,13 +325,18 @@ mod tests {
             match name.as_str() {
                 "spool" => names.extend(["spool.dir".to_owned(), "spool.limit".to_owned()]),
                 "fetch" | "retry" | "s3" | "registry" | "service" => {
-                    let inner = names_in(&name);
-                    let inner = inner.iter().map(|inner| format!("{name}.{inner}"));
-                    names.extend(
-                        inner.filter(|name| {
-                            !["s3.buckets", "registry.rules"].contains(&name.as_str())
-                        }),
-                    );
+                    let inner = names_in(&name).into_iter();
+                    for inner in inner.map(|inner| format!("{name}.{inner}")) {
+                        match inner.as_str() {
+                            "s3.buckets" | "registry.rules" => {}
+                            "registry.ecr" => names.extend(
+                                names_in(&inner)
+                                    .iter()
+                                    .map(|name| format!("{inner}.{name}")),
+                            ),
+                            _ => names.push(inner),
+                        }
+                    }
                 }
                 "origins" | "sets" | "hooks" => {}
                 _ => names.push(name),

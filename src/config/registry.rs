@@ -1,20 +1,24 @@
 //! Reads where images go and how they are named there: `[registry]`.
 
-use std::fmt;
 use std::path::PathBuf;
 use std::str::FromStr;
 
 use serde::{Deserialize, Deserializer};
+use url::Url;
 
+use super::endpoint;
 use super::units::parsed;
 use crate::image::{Naming, Platform, Reference};
 use crate::images::source::BlobRegion;
+use crate::store::registry::Address;
+use crate::store::registry::ecr::Encryption;
 
 /// Where images go, and which besides those of the releases.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct RegistrySettings {
-    pub to: Vec<RegistryTarget>,
+    #[serde(deserialize_with = "addresses")]
+    pub to: Vec<Address>,
     /// A folder in the OCI image layout, to be carried by hand.
     pub to_layout: Option<PathBuf>,
     /// Such a folder that images come from in place of their registries.
@@ -33,6 +37,7 @@ pub struct RegistrySettings {
     pub auth_file: Option<PathBuf>,
     /// Regions of registry.k8s.io's own buckets that blobs may come from besides.
     pub blob_regions: Vec<BlobRegion>,
+    pub ecr: EcrConfig,
 }
 
 /// The ways to name images at a target.
@@ -69,72 +74,52 @@ impl RegistrySettings {
     }
 }
 
-/// A registry, and the path below which images are put: `registry.example.cn/k8s`.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct RegistryTarget {
-    /// Only where it is written: everything else is asked over TLS.
-    pub is_plain: bool,
-    /// With its port, where it has one.
-    pub host: String,
-    /// Without slashes at its ends; may be empty.
-    pub path: String,
+/// What repositories in ECR are like that are made here, and how its API is reached.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct EcrConfig {
+    /// None: as AWS's tools find it.
+    pub profile: Option<String>,
+    /// Another server that speaks ECR's API.
+    #[serde(deserialize_with = "endpoint")]
+    pub endpoint: Option<Url>,
+    /// With an endpoint; else the registry's host tells.
+    pub region: Option<String>,
+    #[serde(deserialize_with = "parsed")]
+    pub encryption: EcrEncryption,
+    pub scan_on_push: bool,
+    pub immutable_tags: bool,
+    /// A file with the JSON document that says which images expire.
+    pub lifecycle_policy_file: Option<PathBuf>,
+    /// A file with the JSON document that says who may pull.
+    pub repository_policy_file: Option<PathBuf>,
 }
 
-/// A text that is no registry.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("'{}' is no registry: give HOST or HOST/PATH in small letters, or http://HOST/PATH for one without TLS", .0.escape_debug())]
-pub struct BadRegistry(String);
+/// `AES256`, `KMS`, or `KMS:` and a key's ARN.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct EcrEncryption(pub Encryption);
 
-impl RegistryTarget {
-    /// What kops takes as `spec.assets.containerRegistry`.
-    pub fn name(&self) -> String {
-        match self.path.as_str() {
-            "" => self.host.clone(),
-            path => format!("{}/{path}", self.host),
+impl FromStr for EcrEncryption {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        match text.split_once(':') {
+            None if text == "AES256" => Ok(Self(Encryption::Aes256)),
+            None if text == "KMS" => Ok(Self(Encryption::Kms(None))),
+            Some(("KMS", key)) if !key.is_empty() => {
+                Ok(Self(Encryption::Kms(Some(key.to_owned()))))
+            }
+            _ => Err("give AES256, KMS, or KMS:ARN for a key of yours"),
         }
     }
 }
 
-impl FromStr for RegistryTarget {
-    type Err = BadRegistry;
-
-    fn from_str(text: &str) -> Result<Self, BadRegistry> {
-        let bad = || BadRegistry(text.to_owned());
-        let (is_plain, rest) = match text.split_once("://") {
-            Some(("http", rest)) => (true, rest),
-            Some(("https", rest)) => (false, rest),
-            Some(_) => return Err(bad()),
-            None => (false, text),
-        };
-        let (host, path) = rest.split_once('/').unwrap_or((rest, ""));
-        let path = path.trim_matches('/');
-        let is_host =
-            |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | ':' | '[' | ']');
-        let is_path = |c: char| {
-            c.is_ascii_lowercase() || c.is_ascii_digit() || matches!(c, '.' | '-' | '_' | '/')
-        };
-        if host.is_empty() || !host.chars().all(is_host) || !path.chars().all(is_path) {
-            return Err(bad());
-        }
-        Ok(Self {
-            is_plain,
-            host: host.to_owned(),
-            path: path.to_owned(),
-        })
-    }
-}
-
-impl fmt::Display for RegistryTarget {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let scheme = if self.is_plain { "http://" } else { "" };
-        write!(f, "{scheme}{}", self.name())
-    }
-}
-
-impl<'de> Deserialize<'de> for RegistryTarget {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        parsed(deserializer)
-    }
+fn addresses<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<Address>, D::Error> {
+    let texts = Vec::<String>::deserialize(deserializer)?;
+    let addresses = texts.iter().map(|text| text.parse());
+    addresses
+        .collect::<Result<_, _>>()
+        .map_err(serde::de::Error::custom)
 }
 
 fn references<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<Reference>, D::Error> {
@@ -146,31 +131,20 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_registry_has_a_host_and_may_have_a_path() {
-        for (text, name, is_plain) in [
-            ("registry.example.cn", "registry.example.cn", false),
-            (
-                "https://registry.example.cn/k8s/",
-                "registry.example.cn/k8s",
-                false,
-            ),
-            ("http://127.0.0.1:5000/a/b", "127.0.0.1:5000/a/b", true),
-        ] {
-            let target: RegistryTarget = text.parse().unwrap();
-            assert_eq!(
-                (target.name(), target.is_plain),
-                (name.to_owned(), is_plain)
-            );
-        }
-        for bad in [
-            "",
-            "/k8s",
-            "s3://mirror/a",
-            "host/Path",
-            "a b",
-            "user:secret@host/a",
-        ] {
-            assert!(bad.parse::<RegistryTarget>().is_err(), "{bad}");
-        }
+    fn encryption_may_name_a_key() {
+        let arn = "arn:aws-cn:kms:cn-north-1:123456789012:key/1";
+        let kms: EcrEncryption = format!("KMS:{arn}").parse().unwrap();
+        assert_eq!(kms.0, Encryption::Kms(Some(arn.to_owned())));
+        assert_eq!("AES256".parse(), Ok(EcrEncryption::default()));
+        assert!("none".parse::<EcrEncryption>().is_err());
+    }
+
+    #[test]
+    fn rules_are_heard_where_they_are_asked_for() {
+        let text = "naming = \"rules\"\nrules = [{ from = \"quay.io/\", to = \"quay/\" }]";
+        let settings: RegistrySettings = toml::from_str(text).unwrap();
+        let rules = vec![("quay.io/".to_owned(), "quay/".to_owned())];
+        assert_eq!(settings.naming(), Naming::Rules(rules));
+        assert!(toml::from_str::<RegistrySettings>("to = [\"a b\"]").is_err());
     }
 }

@@ -99,24 +99,19 @@ impl Registry {
             _ => {}
         }
         let action = if asked.pushes() { "push" } else { "pull" };
+        let admitted = |secret: &str| self.issued().admits(secret, &asked.repository, action);
         let why = match self.options.auth {
             Auth::Open => return Ok(()),
             Auth::Basic if basic(headers) == Some(self.login()) => return Ok(()),
             Auth::Basic => "",
-            Auth::Token { .. } => {
-                let token = bearer(headers).unwrap_or_default();
-                match self.issued().admits(&token, &asked.repository, action) {
-                    Ok(()) => return Ok(()),
-                    Err(_) if token.is_empty() => "",
-                    Err(why) => why,
-                }
-            }
+            Auth::Token { .. } => match bearer(headers).map(|token| admitted(&token)) {
+                Some(Ok(())) => return Ok(()),
+                Some(Err(why)) => why,
+                None => "",
+            },
             Auth::Ecr => match basic(headers) {
                 Some((user, secret)) if user == "AWS" => {
-                    match self.issued().admits(&secret, &asked.repository, action) {
-                        Ok(()) => return Ok(()),
-                        Err(_) => return Err(self.expired()),
-                    }
+                    return admitted(&secret).map_err(|_| self.expired());
                 }
                 _ => "",
             },
@@ -139,9 +134,10 @@ impl Registry {
         (self.options.user.clone(), self.options.password.clone())
     }
 
+    /// As ECR says it: to who sends a password that was good, 403.
     fn expired(&self) -> Refusal {
         let message = "Your authorization token has expired. Reauthenticate and try again.";
-        Refusal::new(401, "DENIED", message).with(WWW_AUTHENTICATE, &self.basic_challenge())
+        Refusal::new(403, "DENIED", message).with(WWW_AUTHENTICATE, &self.basic_challenge())
     }
 
     fn basic_challenge(&self) -> String {
