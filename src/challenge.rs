@@ -29,7 +29,7 @@ use crate::retry::Class;
 const LOGIN_KEPT: Duration = Duration::from_mins(5);
 
 /// Why a registry's question has no answer.
-#[derive(Debug, thiserror::Error)]
+#[derive(Debug, Clone, thiserror::Error)]
 pub enum ChallengeError {
     #[error(
         "{registry} lets nobody in without credentials, and asks for none that are known here (no Bearer, no Basic)"
@@ -60,7 +60,7 @@ pub enum ChallengeError {
     Unreachable {
         registry: String,
         realm: String,
-        source: Box<dyn Error + Send + Sync>,
+        source: Arc<dyn Error + Send + Sync>,
     },
     #[error("the token service {realm} of {registry} answered something else than a token: {what}")]
     Nonsense {
@@ -125,11 +125,12 @@ impl Token {
 /// The registry, as scheme, host and port, and the scope.
 type Place = (String, String);
 
-/// Who asks for the token of a place does so alone; the others wait for what comes of it.
+/// Who asks for the token of a place does so alone; the others wait for what comes of it, a failure too: where a service can't be
+/// reached, each of them would wait as long again.
 #[derive(Debug, Default)]
 struct Slot {
     token: Mutex<Option<Token>>,
-    asking: tokio::sync::Mutex<()>,
+    asking: tokio::sync::Mutex<Option<(Instant, ChallengeError)>>,
 }
 
 impl Slot {
@@ -138,12 +139,15 @@ impl Slot {
     }
 }
 
+/// The login for a registry, if there is one, and until when that is believed.
+type KnownLogin = Option<(Option<Login>, Instant)>;
+
 #[derive(Debug)]
 struct Held {
     logins: Arc<dyn Logins>,
     slots: Mutex<HashMap<Place, Arc<Slot>>>,
-    /// By registry; None where there is none.
-    known_logins: Mutex<HashMap<String, (Option<Login>, Instant)>>,
+    /// By registry.
+    known_logins: Mutex<HashMap<String, Arc<tokio::sync::Mutex<KnownLogin>>>>,
 }
 
 /// The tokens of one run, by registry and scope, each until shortly before it ends. A clone holds the same ones.
@@ -156,6 +160,13 @@ fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 
 fn place(url: &Url, scope: &str) -> Place {
     (url.origin().ascii_serialization(), scope.to_owned())
+}
+
+impl Default for Tokens {
+    /// As who has no login anywhere.
+    fn default() -> Self {
+        Self::new(Arc::new(Vec::new()))
+    }
 }
 
 impl Tokens {
@@ -185,24 +196,58 @@ impl Tokens {
         headers: &HeaderMap,
         scope: &str,
     ) -> Result<HeaderValue, ChallengeError> {
+        self.answer_by(client, url, headers, scope, None).await
+    }
+
+    /// As [`Tokens::answer`], with the token service `moved` to where the user says that it is. There no login is shown: whoever is
+    /// asked instead of somebody need not be trusted as he is.
+    pub async fn answer_by(
+        &self,
+        client: &Client,
+        url: &Url,
+        headers: &HeaderMap,
+        scope: &str,
+        moved: Option<&Url>,
+    ) -> Result<HeaderValue, ChallengeError> {
         let slot = self.slot(url, scope);
-        let _alone = slot.asking.lock().await;
+        let came = Instant::now();
+        let mut failed = slot.asking.lock().await;
         if let Some(token) = slot.token().clone().filter(Token::is_good) {
             return Ok(token.authorization);
         }
-        let registry = registry(url);
-        let demand = Demand::read(url, headers, scope)?;
-        let login = self.login(&registry).await?;
-        let token = match (demand, login) {
-            (Demand::Bearer(service), login) => service.token(client, login.as_ref()).await?,
-            (Demand::Basic, Some(login)) => Token {
-                authorization: login.basic(),
-                until: None,
-            },
-            (Demand::Basic, None) => return Err(ChallengeError::NoLogin { registry }),
-        };
+        if let Some((_, error)) = failed.as_ref().filter(|(at, _)| *at >= came) {
+            return Err(error.clone());
+        }
+        let token = self.token(client, url, headers, scope, moved).await;
+        let token = token.inspect_err(|error| *failed = Some((Instant::now(), error.clone())))?;
         *slot.token() = Some(token.clone());
         Ok(token.authorization)
+    }
+
+    async fn token(
+        &self,
+        client: &Client,
+        url: &Url,
+        headers: &HeaderMap,
+        scope: &str,
+        moved: Option<&Url>,
+    ) -> Result<Token, ChallengeError> {
+        let registry = registry(url);
+        match (Demand::read(url, headers, scope)?, moved) {
+            (Demand::Bearer(service), Some(moved)) => service.at(moved).token(client, None).await,
+            (Demand::Bearer(service), None) => {
+                let login = self.login(&registry).await?;
+                service.token(client, login.as_ref()).await
+            }
+            (Demand::Basic, _) => {
+                let login = self.login(&registry).await?;
+                let login = login.ok_or(ChallengeError::NoLogin { registry })?;
+                Ok(Token {
+                    authorization: login.basic(),
+                    until: None,
+                })
+            }
+        }
     }
 
     /// It was refused: the next asks anew.
@@ -230,15 +275,20 @@ impl Tokens {
         Arc::clone(slots.entry(place(url, scope)).or_default())
     }
 
+    /// Asks for a login once for all who want it at the same time: it may take a program to find it.
     async fn login(&self, registry: &str) -> Result<Option<Login>, ChallengeError> {
-        let now = Instant::now();
-        let known = locked(&self.0.known_logins).get(registry).cloned();
-        if let Some((login, _)) = known.filter(|(_, until)| *until > now) {
-            return Ok(login);
+        let cell = {
+            let mut known = locked(&self.0.known_logins);
+            Arc::clone(known.entry(registry.to_owned()).or_default())
+        };
+        let mut known = cell.lock().await;
+        if let Some((login, until)) = known.as_ref()
+            && *until > Instant::now()
+        {
+            return Ok(login.clone());
         }
         let login = self.0.logins.login(registry).await?;
-        let until = now + LOGIN_KEPT;
-        locked(&self.0.known_logins).insert(registry.to_owned(), (login.clone(), until));
+        *known = Some((login.clone(), Instant::now() + LOGIN_KEPT));
         Ok(login)
     }
 }

@@ -50,6 +50,7 @@ pub mod vouch;
 
 // The engine.
 pub mod audit;
+pub mod images;
 pub mod measure;
 pub mod prune;
 pub mod scrub;

@@ -8,31 +8,35 @@
 //! must be resolved again by every request, and because a host's own headers must not travel to the next host.
 
 mod answer;
+mod failure;
 mod headers;
 mod inquiry;
+mod registry;
 mod shown;
 
 use std::collections::BTreeMap;
-use std::error::Error;
 use std::fmt;
 use std::ops::Range;
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use reqwest::header::{self, HeaderMap, HeaderName, HeaderValue};
-use reqwest::{Client, Method, Response, StatusCode};
+use reqwest::{Client, Method, RequestBuilder, Response, StatusCode};
 use tokio::time::Instant;
 use url::{Host, Url};
 
 pub use self::answer::Answer;
+pub use self::failure::OriginError;
+use self::failure::unanswered;
 use self::headers::{
     asking_for, content_range, is_web_page, md5_of_transport, part_answered, retry_after,
 };
 pub use self::inquiry::Reply;
+pub use self::registry::Document;
 pub use self::shown::Shown;
 use crate::asset::Asset;
+use crate::challenge::Tokens;
 use crate::events::told;
-use crate::retry::Class;
 
 const REDIRECTS_MAX: usize = 10;
 
@@ -51,6 +55,8 @@ pub struct OriginSettings {
     pub hedge_after: Duration,
     /// Connections to one host at a time.
     pub connections: usize,
+    /// What answers registries; by default as who has no login anywhere.
+    pub tokens: Tokens,
 }
 
 impl Default for OriginSettings {
@@ -65,6 +71,7 @@ impl Default for OriginSettings {
             // Packets that are lost once are there again within two round trips; twice, and TCP backs off for seconds.
             hedge_after: Duration::from_secs(1),
             connections: 64,
+            tokens: Tokens::default(),
         }
     }
 }
@@ -137,109 +144,6 @@ impl fmt::Display for Source {
     }
 }
 
-/// What went wrong at an origin, and at which URL.
-#[derive(Debug, thiserror::Error)]
-pub enum OriginError {
-    #[error("{url} answered {status}{}", hint(*status))]
-    Status {
-        url: String,
-        status: StatusCode,
-        retry_after: Option<Duration>,
-        redirected: bool,
-    },
-    #[error("{url} can't be reached")]
-    Unreachable {
-        url: String,
-        source: Box<dyn Error + Send + Sync>,
-    },
-    #[error(
-        "the certificate of {url} is not good for it; it is never ignored: check the URL, the clock and the trusted roots"
-    )]
-    Certificate {
-        url: String,
-        source: Box<dyn Error + Send + Sync>,
-    },
-    #[error("the connection to {url} broke")]
-    Cut {
-        url: String,
-        source: Box<dyn Error + Send + Sync>,
-    },
-    #[error("{url} brought fewer than {floor_bytes} bytes a second for {} s", window.as_secs_f32())]
-    Stalled {
-        url: String,
-        floor_bytes: u64,
-        window: Duration,
-    },
-    #[error("{url} answered with a web page instead of the file")]
-    WebPage { url: String },
-    #[error("{url} answered something else than was asked for: {what}")]
-    Nonsense { url: String, what: String },
-    #[error("{url} ignores ranges")]
-    IgnoresRange { url: String },
-    #[error("the file at {url} changed while it was fetched: {what}")]
-    Changed { url: String, what: String },
-    #[error("{url} is another file: {what}")]
-    Another { url: String, what: String },
-    #[error("{url} is larger than the {limit_bytes} bytes that it may have")]
-    TooLarge { url: String, limit_bytes: u64 },
-    #[error("{url} redirects too often, or to nowhere")]
-    Redirect { url: String },
-    #[error("can't make an HTTP client: check the proxies and the trusted roots")]
-    Client {
-        source: Box<dyn Error + Send + Sync>,
-    },
-}
-
-fn hint(status: StatusCode) -> &'static str {
-    match status.as_u16() {
-        404 | 410 => ": it is not there; check the version",
-        401 | 403 => ": it refuses; check proxies and headers for this host",
-        407 => ": the proxy wants credentials",
-        429 => ": too many requests",
-        _ => "",
-    }
-}
-
-impl OriginError {
-    pub fn class(&self) -> Class {
-        match self {
-            Self::Status {
-                status, redirected, ..
-            } => match status.as_u16() {
-                408 | 425 | 429 | 500.. => Class::Transient,
-                // The target of a redirect is signed for minutes: asking again from the start gets a fresh one.
-                401 | 403 if *redirected => Class::Transient,
-                _ => Class::Permanent,
-            },
-            Self::Unreachable { .. }
-            | Self::Cut { .. }
-            | Self::Stalled { .. }
-            | Self::Nonsense { .. }
-            | Self::IgnoresRange { .. }
-            | Self::Changed { .. } => Class::Transient,
-            Self::Certificate { .. }
-            | Self::WebPage { .. }
-            | Self::Another { .. }
-            | Self::TooLarge { .. }
-            | Self::Redirect { .. }
-            | Self::Client { .. } => Class::Permanent,
-        }
-    }
-
-    /// Whether the file is not at this URL, by the origin's own word.
-    pub fn is_absent(&self) -> bool {
-        matches!(self, Self::Status { status, .. } if matches!(status.as_u16(), 404 | 410))
-    }
-
-    /// How long the origin asked to be left alone.
-    pub fn retry_after(&self) -> Option<Duration> {
-        match self {
-            Self::Status { retry_after, .. } => *retry_after,
-            _ => None,
-        }
-    }
-}
-
 /// The upstreams, as the configuration has them.
 #[derive(Debug, Clone)]
 pub struct Origins {
@@ -292,6 +196,10 @@ impl Origins {
         with_port
             .and_then(|name| hosts.get(&name))
             .or_else(|| hosts.get(host))
+            .or_else(|| {
+                let mut names = registry::other_names(host).iter();
+                names.find_map(|name| hosts.get(*name))
+            })
     }
 
     /// Whether the user named other sources for the host of a canonical URL.
@@ -319,10 +227,15 @@ impl Origins {
     /// Where an asset's file can be had, in order. Who names other sources for its host has them in its place, so that the public
     /// alternates are no places any more, unless their hosts were given other sources too.
     pub fn sources_of(&self, asset: &Asset) -> Vec<Source> {
-        let is_moved = self.is_redirected(&asset.canonical);
-        let alternates = asset.alternates.iter();
+        self.sources_among(&asset.canonical, &asset.alternates)
+    }
+
+    /// As [`Origins::sources_of`], of what is no asset.
+    pub fn sources_among(&self, canonical: &Url, alternates: &[Url]) -> Vec<Source> {
+        let is_moved = self.is_redirected(canonical);
+        let alternates = alternates.iter();
         let alternates = alternates.filter(|url| !is_moved || self.is_redirected(url));
-        let urls = std::iter::once(&asset.canonical).chain(alternates);
+        let urls = std::iter::once(canonical).chain(alternates);
         urls.flat_map(|url| self.sources(url)).collect()
     }
 
@@ -333,10 +246,19 @@ impl Origins {
         source: &Source,
         part: Option<Range<u64>>,
     ) -> Result<Answer, OriginError> {
-        let mut url = source.url.clone();
         let asking = asking_for(part.as_ref());
+        self.open_asking(source, part, &asking).await
+    }
+
+    async fn open_asking(
+        &self,
+        source: &Source,
+        part: Option<Range<u64>>,
+        asking: &HeaderMap,
+    ) -> Result<Answer, OriginError> {
+        let mut url = source.url.clone();
         for hop in 0..REDIRECTS_MAX {
-            let response = self.ask(Method::GET, source, &url, &asking).await?;
+            let response = self.ask(Method::GET, source, &url, asking).await?;
             let Some(target) = redirect_target(&url, &response) else {
                 return self.answer(source, &url, part, response, hop > 0);
             };
@@ -370,16 +292,30 @@ impl Origins {
         None
     }
 
-    async fn ask(
+    /// One request, `bearing` what a registry was given a token for.
+    async fn ask_as(
         &self,
         method: Method,
         source: &Source,
         url: &Url,
         asking: &HeaderMap,
+        bearing: Option<&HeaderValue>,
     ) -> Result<Response, OriginError> {
         let asked = Instant::now();
         let range = asking.get(header::RANGE);
-        let answered = self.send(method.clone(), source, url, asking).await;
+        let mut request = self
+            .client(source.settings.proxy.as_ref(), url)
+            .request(method.clone(), url.clone())
+            .header(header::ACCEPT_ENCODING, "identity")
+            .headers(asking.clone());
+        // Scheme, host and port: another port may be another's.
+        if url.origin() == source.url.origin() {
+            request = request.headers(source.settings.headers.iter().cloned().collect());
+            if let Some(token) = bearing {
+                request = request.header(header::AUTHORIZATION, token);
+            }
+        }
+        let answered = self.send(request, url).await;
         let seconds = asked.elapsed().as_secs_f32();
         let url = Shown(url);
         match &answered {
@@ -392,39 +328,18 @@ impl Origins {
         answered
     }
 
-    async fn send(
-        &self,
-        method: Method,
-        source: &Source,
-        url: &Url,
-        asking: &HeaderMap,
-    ) -> Result<Response, OriginError> {
-        let proxied = source
-            .settings
-            .proxy
-            .as_ref()
-            .and_then(|proxy| self.proxied.get(proxy.as_str()));
+    /// The client that goes through a proxy of the settings, or as the environment says.
+    fn client(&self, proxy: Option<&Url>, url: &Url) -> &Client {
+        let proxied = proxy.and_then(|proxy| self.proxied.get(proxy.as_str()));
         let unproxied = if is_local(url) {
             &self.local
         } else {
             &self.direct
         };
-        let mut request = proxied
-            .unwrap_or(unproxied)
-            .request(method, url.clone())
-            .header(header::ACCEPT_ENCODING, "identity")
-            .headers(asking.clone());
-        // Scheme, host and port: another port may be another's.
-        if url.origin() == source.url.origin() {
-            request = request.headers(
-                source
-                    .settings
-                    .headers
-                    .iter()
-                    .cloned()
-                    .collect::<HeaderMap>(),
-            );
-        }
+        proxied.unwrap_or(unproxied)
+    }
+
+    async fn send(&self, request: RequestBuilder, url: &Url) -> Result<Response, OriginError> {
         // A request that is not answered for a stall's time is one.
         match tokio::time::timeout(
             self.settings.connect_timeout + self.settings.stall_window,
@@ -549,11 +464,7 @@ fn builder(settings: &OriginSettings) -> reqwest::ClientBuilder {
 /// The canonical path (and query) below a source's base.
 fn join(base: &Url, canonical: &Url) -> Url {
     let mut url = base.clone();
-    url.set_path(&format!(
-        "{}{}",
-        base.path().trim_end_matches('/'),
-        canonical.path()
-    ));
+    url.set_path(&registry::path_below(base, canonical));
     url.set_query(canonical.query().or(base.query()));
     url
 }
@@ -573,56 +484,6 @@ fn redirect_target(url: &Url, response: &Response) -> Option<Url> {
     }
     let location = response.headers().get(header::LOCATION)?.to_str().ok()?;
     url.join(location).ok()
-}
-
-fn unanswered(url: &Url, error: reqwest::Error) -> OriginError {
-    let url = Shown(url).to_string();
-    let connecting = error.is_connect();
-    let timed_out = error.is_timeout();
-    let error = error.without_url();
-    let is_of_certificate = chain_mentions(&error, "certificate");
-    let source: Box<dyn Error + Send + Sync> = if timed_out {
-        "no answer in time".into()
-    } else {
-        innermost(&error).into()
-    };
-    if is_of_certificate {
-        return OriginError::Certificate { url, source };
-    }
-    if connecting {
-        OriginError::Unreachable { url, source }
-    } else {
-        OriginError::Cut { url, source }
-    }
-}
-
-/// What the innermost cause says: the layers of the client around it say no more than that something failed, and some of them
-/// say the same again. Only that a proxy stands between is told besides.
-fn innermost(error: &(dyn Error + 'static)) -> String {
-    let through_proxy = ["tunnel", "proxy", "socks"];
-    let mut cause = error;
-    let mut at_proxy = false;
-    while let Some(inner) = cause.source() {
-        cause = inner;
-        let text = cause.to_string().to_lowercase();
-        at_proxy |= through_proxy.iter().any(|word| text.contains(word));
-    }
-    if at_proxy {
-        format!("the proxy: {cause}")
-    } else {
-        cause.to_string()
-    }
-}
-
-fn chain_mentions(error: &(dyn Error + 'static), word: &str) -> bool {
-    let mut cause = Some(error);
-    while let Some(error) = cause {
-        if error.to_string().contains(word) {
-            return true;
-        }
-        cause = error.source();
-    }
-    false
 }
 
 #[cfg(test)]

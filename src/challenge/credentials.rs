@@ -276,8 +276,8 @@ mod tests {
         }
     }
 
-    fn ann() -> Option<Login> {
-        Some(Login::password("ann", "pass:word"))
+    fn ann() -> Login {
+        Login::password("ann", "pass:word")
     }
 
     #[tokio::test]
@@ -296,7 +296,7 @@ mod tests {
             "quay.io",
             "localhost:5000",
         ] {
-            written.check(registry, ann()).await;
+            written.check(registry, Some(ann())).await;
         }
         written
             .check("ghcr.io", Some(Login::identity_token("refresh")))

@@ -1,5 +1,7 @@
 //! Asks a token service for a token.
 
+use std::error::Error;
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -47,6 +49,11 @@ struct Given {
 }
 
 impl Service {
+    pub(super) fn at(self, moved: &Url) -> Self {
+        let realm = moved.clone();
+        Self { realm, ..self }
+    }
+
     /// A token for the login, or for everybody where there is none.
     pub(super) async fn token(
         &self,
@@ -156,7 +163,7 @@ impl Service {
         let margin = (lives / 4).min(MARGIN_MAX);
         Ok(Token {
             authorization,
-            until: asked.checked_add(lives - margin),
+            until: asked.checked_add(lives.saturating_sub(margin)),
         })
     }
 
@@ -169,7 +176,7 @@ impl Service {
         ChallengeError::Unreachable {
             registry: self.registry.clone(),
             realm: self.shown(),
-            source: why.into().into(),
+            source: Arc::from(Box::<dyn Error + Send + Sync>::from(why.into())),
         }
     }
 
@@ -183,7 +190,7 @@ impl Service {
 }
 
 /// What the innermost cause says; the client's layers around it only say that something failed.
-fn innermost(error: &(dyn std::error::Error + 'static)) -> String {
+fn innermost(error: &(dyn Error + 'static)) -> String {
     let mut cause = error;
     while let Some(inner) = cause.source() {
         cause = inner;

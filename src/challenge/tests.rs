@@ -26,11 +26,15 @@ impl Logins for One {
     }
 }
 
-/// What a token service was asked: queries or forms, and whether by whom.
+/// What a token service was asked, queries or forms, and by whom; and how many went astray.
 #[derive(Debug, Default)]
-struct Heard(Mutex<Vec<(String, String)>>);
+struct Heard(Mutex<Vec<(String, String)>>, AtomicUsize);
 
 impl Heard {
+    fn refused(&self) -> usize {
+        self.1.load(Ordering::Relaxed)
+    }
+
     fn asked(&self) -> Vec<(String, String)> {
         locked(&self.0).clone()
     }
@@ -52,7 +56,13 @@ async fn service(expires_in: u64) -> (Url, Arc<Heard>, tokio::task::JoinSet<()>)
             Json(json!({"access_token": token, "expires_in": expires_in})),
         )
     };
+    let astray = Arc::clone(&heard);
+    let refuse = move || async move {
+        astray.1.fetch_add(1, Ordering::Relaxed);
+        StatusCode::NOT_FOUND
+    };
     let router = Router::new().route("/token", get(answer.clone()).post(answer));
+    let router = router.fallback(refuse);
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = format!("http://{}/token", listener.local_addr().unwrap());
     let mut tasks = tokio::task::JoinSet::new();
@@ -197,4 +207,27 @@ async fn a_refused_login_is_told_without_its_secret() {
     assert_eq!(error.class(), Class::Permanent);
     let told = format!("{error} {error:?} {tokens:?}");
     assert!(!told.contains("secret") && !told.contains("YW5u"), "{told}");
+}
+
+#[tokio::test]
+async fn what_one_could_not_get_is_not_asked_for_by_each_who_waited() {
+    let (realm, heard, _tasks) = service(300).await;
+    let mut wrong = realm.clone();
+    wrong.set_path("/token/none");
+    let (tokens, one) = tokens(Some(Login::password("ann", "secret")));
+    let (url, client) = (registry_url(), client());
+    let refusing = demanding(&wrong);
+    let scopes = ["repository:a:pull", "repository:b:pull"];
+    let answers = (0..20).map(|i| tokens.answer(&client, &url, &refusing, scopes[i % 2]));
+    for answer in futures::future::join_all(answers).await {
+        assert!(matches!(answer, Err(ChallengeError::Refused { .. })));
+    }
+    // Two scopes, one login.
+    assert_eq!(one.1.load(Ordering::Relaxed), 1);
+    assert_eq!(heard.refused(), 2);
+    // Who comes later asks again.
+    let later = tokens
+        .answer(&client, &url, &demanding(&realm), scopes[0])
+        .await;
+    assert!(later.is_ok());
 }

@@ -128,6 +128,7 @@ pub(super) fn origins(config: &Config) -> anyhow::Result<Origins> {
         stall_floor_bytes: config.fetch.stall_floor.bytes_per_second(),
         hedge_after: config.fetch.hedge_after,
         connections: config.fetch.connections.get(),
+        ..OriginSettings::default()
     };
     Ok(Origins::new(settings)?)
 }

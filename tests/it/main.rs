@@ -28,6 +28,7 @@ mod model;
 mod notify;
 mod prune;
 mod registry_contract;
+mod registry_reading;
 mod resume;
 mod s3_store;
 mod scrub;

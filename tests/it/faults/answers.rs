@@ -25,7 +25,7 @@ async fn a_forbidden_file_is_told_with_what_to_check() {
     let trial = Trial::new().await;
     trial.order(When::Always, Fault::status(403));
     trial
-        .gives_up(&["403", VICTIM, "proxies and headers"])
+        .gives_up(&["403", VICTIM, "proxies, headers and logins"])
         .await;
     trial.recovers().await;
 }

@@ -70,6 +70,7 @@ impl World {
             // What comes twice must be a fault's doing.
             hedge_after: Duration::from_hours(1),
             connections: 8,
+            ..OriginSettings::default()
         };
         let policy = Policy {
             attempts: 4,

@@ -1,0 +1,37 @@
+//! Container images on their way: what they consist of, as their registries tell, and where their blobs are to be had.
+
+mod gather;
+mod signatures;
+pub mod source;
+
+use std::collections::HashSet;
+
+pub use self::gather::{Gather, GatherError};
+use crate::digest::Digest;
+use crate::image::{Blob, Manifest, Reference};
+
+/// An image, down to the names of its blobs.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Image {
+    pub reference: Reference,
+    /// What the registry has for the reference. Where platforms were left out the root is another.
+    pub published: Digest,
+    /// Each once, children before those that name them, the root last.
+    pub manifests: Vec<Manifest>,
+}
+
+impl Image {
+    /// What its tag is of.
+    pub fn root(&self) -> &Manifest {
+        self.manifests
+            .last()
+            .expect("an image has at least its root")
+    }
+
+    /// The configurations and layers of all its manifests, each once.
+    pub fn blobs(&self) -> Vec<&Blob> {
+        let mut seen = HashSet::new();
+        let blobs = self.manifests.iter().flat_map(|manifest| &manifest.blobs);
+        blobs.filter(|blob| seen.insert(blob.digest)).collect()
+    }
+}

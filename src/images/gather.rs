@@ -1,0 +1,238 @@
+//! Finds out what images consist of: reads the manifest that a tag or a digest names, and all that it names in turn.
+//!
+//! A manifest that was named by digest is what hashes to it, whoever brings it. One that was named by a tag is whatever the registry
+//! says; there, what it says of the digest must agree with what came.
+
+use std::collections::HashSet;
+
+use futures::future::{BoxFuture, FutureExt};
+use futures::stream::{self, StreamExt, TryStreamExt};
+use tokio::time::sleep;
+use url::Url;
+
+use super::{Image, source};
+use crate::digest::Digest;
+use crate::events::{Event, Observer, told};
+use crate::image::{BadManifest, Child, Manifest, Platform, Reference, media};
+use crate::limits::{Limits, Rank};
+use crate::origin::{Document, OriginError, Origins, Source};
+use crate::retry::{Attempts, Class, Policy};
+
+/// Images that are looked at at a time, and children of each; the connections to each host have their own limit.
+const IMAGES_AT_ONCE: usize = 16;
+const CHILDREN_AT_ONCE: usize = 8;
+
+/// No registry takes larger ones.
+const MANIFEST_MAX_BYTES: u64 = 4 << 20;
+
+/// An index of indexes is rare, and a third storey has not been seen.
+const STOREYS_MAX: usize = 4;
+
+/// The largest known indexes name some thirty; each is a request.
+const CHILDREN_MAX: usize = 256;
+
+/// Why an image could not be looked at.
+#[derive(Debug, thiserror::Error)]
+pub enum GatherError {
+    #[error(transparent)]
+    Origin(#[from] OriginError),
+    #[error("{url} is no manifest to be mirrored")]
+    Manifest { url: String, source: BadManifest },
+    #[error("{url} says that it hashes to {told}, and what came hashes to {got}")]
+    Disagrees {
+        url: String,
+        told: Digest,
+        got: Digest,
+    },
+    #[error(
+        "it has nothing for {wanted}, but for {found}: choose among these, or leave it as it is"
+    )]
+    NoPlatform { wanted: String, found: String },
+    #[error(
+        "{url} is more than an image: it names too many manifests, or too many storeys of them"
+    )]
+    TooMany { url: String },
+}
+
+impl GatherError {
+    pub fn class(&self) -> Class {
+        match self {
+            Self::Origin(error) => error.class(),
+            // Cut, or another's: the next time, or the next source, may be better.
+            Self::Manifest {
+                source: BadManifest::Another { .. },
+                ..
+            }
+            | Self::Disagrees { .. } => Class::Corrupt,
+            Self::Manifest { .. } | Self::NoPlatform { .. } | Self::TooMany { .. } => {
+                Class::Permanent
+            }
+        }
+    }
+}
+
+/// What looking at images needs.
+#[derive(Debug, Clone, Copy)]
+pub struct Gather<'a> {
+    pub origins: &'a Origins,
+    pub limits: &'a Limits,
+    pub policy: Policy,
+}
+
+impl Gather<'_> {
+    /// Looks at every image, at several at a time; one that fails does not stop the others. With `platforms`, indexes are left with
+    /// the manifests for these alone. In the order of `references`.
+    pub async fn all(
+        &self,
+        references: Vec<Reference>,
+        platforms: &[Platform],
+        observer: &dyn Observer,
+    ) -> Vec<(Reference, Result<Image, GatherError>)> {
+        let total = references.len();
+        let looked_at = references.into_iter().map(|reference| async move {
+            let image = self.image(&reference, platforms).await;
+            (reference, image)
+        });
+        let mut looked_at = stream::iter(looked_at).buffered(IMAGES_AT_ONCE);
+        let mut images = Vec::with_capacity(total);
+        while let Some(image) = looked_at.next().await {
+            images.push(image);
+            let done = images.len();
+            observer.event(&Event::Resolving { done, total });
+        }
+        images
+    }
+
+    /// Looks at one image. Without `platforms` it is what its registry has, with all platforms and attestations.
+    pub async fn image(
+        &self,
+        reference: &Reference,
+        platforms: &[Platform],
+    ) -> Result<Image, GatherError> {
+        let url = source::manifest(reference, &reference.wanted());
+        let mut root = self.manifest(&url, reference.digest()).await?;
+        let published = root.digest;
+        if root.is_index() && !platforms.is_empty() {
+            root = thinned(&root, platforms)?;
+        }
+        let mut manifests = self.tree(reference, root, STOREYS_MAX).await?;
+        let mut seen = HashSet::new();
+        manifests.retain(|manifest| seen.insert(manifest.digest));
+        Ok(Image {
+            reference: reference.clone(),
+            published,
+            manifests,
+        })
+    }
+
+    /// A manifest with everything that it names, itself last.
+    fn tree<'b>(
+        &'b self,
+        reference: &'b Reference,
+        manifest: Manifest,
+        storeys: usize,
+    ) -> BoxFuture<'b, Result<Vec<Manifest>, GatherError>> {
+        let growing = async move {
+            let children = manifest.children.clone();
+            if children.len() > CHILDREN_MAX || (storeys == 0 && !children.is_empty()) {
+                let url = source::manifest(reference, &manifest.digest.to_string());
+                return Err(GatherError::TooMany { url: url.into() });
+            }
+            let branches = children.into_iter().map(|child: Child| async move {
+                let url = source::manifest(reference, &child.digest.to_string());
+                let manifest = self.manifest(&url, Some(child.digest)).await?;
+                self.tree(reference, manifest, storeys - 1).await
+            });
+            let branches = stream::iter(branches).buffered(CHILDREN_AT_ONCE);
+            let mut manifests = branches.try_concat().await?;
+            manifests.push(manifest);
+            Ok(manifests)
+        };
+        growing.boxed()
+    }
+
+    /// The manifest at a canonical URL, from the first source that has it.
+    async fn manifest(&self, url: &Url, wanted: Option<Digest>) -> Result<Manifest, GatherError> {
+        let read = |source| self.manifest_from(source, wanted).boxed();
+        self.ask_sources(url, read).await
+    }
+
+    async fn manifest_from(
+        &self,
+        source: Source,
+        wanted: Option<Digest>,
+    ) -> Result<Manifest, GatherError> {
+        let document = self.document(&source, &media::ACCEPTED).await?;
+        let url = source.to_string();
+        let media_type = document.media_type.as_deref();
+        let manifest = Manifest::parse(document.content, media_type, wanted).map_err(|source| {
+            let url = url.clone();
+            GatherError::Manifest { url, source }
+        })?;
+        let got = manifest.digest;
+        let same_kind = |told: &Digest| told.algorithm() == got.algorithm();
+        match document.digest.filter(same_kind) {
+            Some(told) if told != got => Err(GatherError::Disagrees { url, told, got }),
+            _ => Ok(manifest),
+        }
+    }
+
+    /// One attempt to read a document, when its host has a connection for it.
+    pub(super) async fn document(
+        &self,
+        source: &Source,
+        accept: &[&str],
+    ) -> Result<Document, OriginError> {
+        let host = self.limits.host(source);
+        let admission = host.admit(Rank::FIRST).await;
+        let read = self
+            .origins
+            .document(source, accept, MANIFEST_MAX_BYTES)
+            .await;
+        admission.give_back().await;
+        read.inspect_err(|error| host.failed(error))
+    }
+
+    /// What the first source of a canonical URL says that can say it, each asked again while that is worth it.
+    pub(super) async fn ask_sources<'b, T>(
+        &self,
+        url: &Url,
+        read: impl Fn(Source) -> BoxFuture<'b, Result<T, GatherError>>,
+    ) -> Result<T, GatherError> {
+        let mut last = None;
+        for source in self.origins.sources(url) {
+            let mut attempts = Attempts::new(self.policy);
+            loop {
+                let error = match read(source.clone()).await {
+                    Ok(read) => return Ok(read),
+                    Err(error) => error,
+                };
+                let is_worth_it = error.class() != Class::Permanent;
+                let Some(pause) = is_worth_it.then(|| attempts.failed()).flatten() else {
+                    last = Some(error);
+                    break;
+                };
+                tracing::info!("again in {pause:.1?}: {}", told(&error));
+                sleep(pause).await;
+            }
+        }
+        Err(last.expect("there is at least one source"))
+    }
+}
+
+fn thinned(index: &Manifest, platforms: &[Platform]) -> Result<Manifest, GatherError> {
+    let words = |platforms: &mut dyn Iterator<Item = &Platform>| -> String {
+        let words: Vec<String> = platforms.map(ToString::to_string).collect();
+        words.join(", ")
+    };
+    index.thinned(platforms).ok_or_else(|| {
+        let mut found = index
+            .children
+            .iter()
+            .filter_map(|child| child.platform.as_ref());
+        GatherError::NoPlatform {
+            wanted: words(&mut platforms.iter()),
+            found: words(&mut found),
+        }
+    })
+}
