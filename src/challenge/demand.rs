@@ -110,15 +110,19 @@ fn parameter(challenge: &ChallengeRef<'_>, name: &str) -> Option<String> {
     Some(value.to_unescaped()).filter(|value| !value.is_empty())
 }
 
-/// Of the same thing, what we want to do with it; of another (public.ecr.aws has one scope, `aws`, and a relay may call a
-/// repository by another name), what the registry told.
+/// Of the same things, what we want to do with them, and with others besides (a blob is mounted from another repository); of another
+/// (public.ecr.aws has one scope, `aws`, and a relay may call a repository by another name), what the registry told.
 fn asked_for(told: Option<String>, wanted: &str) -> String {
-    let thing = |scope: &str| {
-        scope
-            .rsplit_once(':')
-            .map_or(scope.to_owned(), |(thing, _)| thing.to_owned())
+    let things = |scope: &str| -> Vec<String> {
+        let thing = |scope: &str| match scope.rsplit_once(':') {
+            Some((thing, _)) => thing.to_owned(),
+            None => scope.to_owned(),
+        };
+        scope.split(' ').map(thing).collect()
     };
-    told.filter(|told| thing(told) != thing(wanted))
+    let ours = things(wanted);
+    let is_ours = |told: &String| things(told).iter().all(|thing| ours.contains(thing));
+    told.filter(|told| !is_ours(told))
         .unwrap_or_else(|| wanted.to_owned())
 }
 

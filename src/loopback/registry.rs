@@ -83,6 +83,10 @@ pub enum Mounts {
 }
 
 /// Habits of other registries that the protocol does not ask for.
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "each is a habit of its own, and any of them go together"
+)]
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Imitation {
     pub missing: Missing,

@@ -4,8 +4,8 @@
 //! body cannot be repeated by the SDK; the small requests are repeated by it.
 
 mod abreast;
-mod body;
-mod client;
+pub(super) mod body;
+pub(super) mod client;
 mod conditions;
 mod congestion;
 mod connector;

@@ -1,13 +1,14 @@
 # Where the test servers live and who may use them; sourced by the scripts beside it.
 #
-# Everything can be set from outside: KOPS_MIRROR_SERVERS (folder), KOPS_MIRROR_RGW_PORT and KOPS_MIRROR_SEAWEEDFS_PORT
-# (each server also takes the 60 ports after its own).
+# Everything can be set from outside: KOPS_MIRROR_SERVERS (folder), KOPS_MIRROR_RGW_PORT, KOPS_MIRROR_SEAWEEDFS_PORT and
+# KOPS_MIRROR_DOCKER_REGISTRY_PORT (each server also takes the 60 ports after its own).
 set -euo pipefail
 
 SCRIPTS=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 SERVERS=${KOPS_MIRROR_SERVERS:-$(cd "$SCRIPTS/../.." && pwd)/target/servers}
 RGW_PORT=${KOPS_MIRROR_RGW_PORT:-17400}
 SEAWEEDFS_PORT=${KOPS_MIRROR_SEAWEEDFS_PORT:-17500}
+DOCKER_REGISTRY_PORT=${KOPS_MIRROR_DOCKER_REGISTRY_PORT:-17600}
 
 # Good on loopback only; long enough for servers that check the form. Never those of the environment: they may be real.
 export AWS_ACCESS_KEY_ID=loopbackkey000000001
@@ -15,12 +16,12 @@ export AWS_SECRET_ACCESS_KEY=loopbacksecret00000000000000000000000001
 export AWS_REGION=us-east-1
 unset AWS_SESSION_TOKEN AWS_PROFILE AWS_ENDPOINT_URL AWS_ENDPOINT_URL_S3
 
-# Reads which server is meant and its functions: install_server, start_server, port.
+# Reads which server is meant and its functions: install_server, start_server, tell_environment, port.
 choose() {
   case ${1:-} in
-    rgw | seaweedfs) NAME=$1 ;;
+    rgw | seaweedfs | docker-registry) NAME=$1 ;;
     *)
-      echo "usage: $(basename "$0") rgw|seaweedfs" >&2
+      echo "usage: $(basename "$0") rgw|seaweedfs|docker-registry" >&2
       exit 2
       ;;
   esac
@@ -59,4 +60,11 @@ within() {
 
 answers() {
   curl --silent --output /dev/null --max-time 2 "http://127.0.0.1:$1/"
+}
+
+# What tests want to know of a bucket's server; a server of another kind has its own.
+tell_environment() {
+  echo "export KOPS_MIRROR_TEST_S3=http://127.0.0.1:$PORT"
+  echo "unset AWS_SESSION_TOKEN AWS_PROFILE AWS_ENDPOINT_URL AWS_ENDPOINT_URL_S3"
+  echo "export AWS_ACCESS_KEY_ID=$AWS_ACCESS_KEY_ID AWS_SECRET_ACCESS_KEY=$AWS_SECRET_ACCESS_KEY AWS_REGION=$AWS_REGION"
 }

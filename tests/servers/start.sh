@@ -1,12 +1,12 @@
 #!/usr/bin/env bash
-# Starts one installed server on 127.0.0.1 with empty data: start.sh rgw|seaweedfs. Prints the environment that the tests
+# Starts one installed server on 127.0.0.1 with empty data: start.sh rgw|seaweedfs|docker-registry. Prints the environment that the tests
 # want, so: eval "$(tests/servers/start.sh rgw)"
 . "$(dirname "${BASH_SOURCE[0]}")/settings.sh"
 choose "$@"
 
 "$SCRIPTS/stop.sh" "$NAME"
 if answers "$PORT"; then
-  echo "port $PORT is somebody else's; set KOPS_MIRROR_${NAME^^}_PORT" >&2
+  echo "port $PORT is somebody else's; set KOPS_MIRROR_$(tr a-z- A-Z_ <<<"$NAME")_PORT" >&2
   exit 1
 fi
 rm -rf "$HOME_OF/data"
@@ -22,6 +22,4 @@ trap failed ERR
 start_server
 within 60 answers "$PORT"
 
-echo "export KOPS_MIRROR_TEST_S3=http://127.0.0.1:$PORT"
-echo "unset AWS_SESSION_TOKEN AWS_PROFILE AWS_ENDPOINT_URL AWS_ENDPOINT_URL_S3"
-echo "export AWS_ACCESS_KEY_ID=$AWS_ACCESS_KEY_ID AWS_SECRET_ACCESS_KEY=$AWS_SECRET_ACCESS_KEY AWS_REGION=$AWS_REGION"
+tell_environment

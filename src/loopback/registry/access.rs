@@ -89,34 +89,30 @@ impl Registry {
     /// Refuses who may not do what is asked.
     pub(super) fn admit(&self, asked: &Asked, headers: &HeaderMap) -> Result<(), Refusal> {
         match asked.operation {
-            // These look themselves.
-            Operation::Token | Operation::Ecr | Operation::Other => return Ok(()),
             Operation::GetStored if headers.contains_key(AUTHORIZATION) => {
                 let message = "Only one auth mechanism allowed";
                 return Err(Refusal::new(400, "InvalidArgument", message));
             }
-            Operation::GetStored => return Ok(()),
+            // These look themselves.
+            Operation::Token | Operation::Ecr | Operation::GetStored | Operation::Other => {
+                return Ok(());
+            }
             _ => {}
         }
         let action = if asked.pushes() { "push" } else { "pull" };
+        let admitted = |secret: &str| self.issued().admits(secret, &asked.repository, action);
         let why = match self.options.auth {
             Auth::Open => return Ok(()),
             Auth::Basic if basic(headers) == Some(self.login()) => return Ok(()),
             Auth::Basic => "",
-            Auth::Token { .. } => {
-                let token = bearer(headers).unwrap_or_default();
-                match self.issued().admits(&token, &asked.repository, action) {
-                    Ok(()) => return Ok(()),
-                    Err(_) if token.is_empty() => "",
-                    Err(why) => why,
-                }
-            }
+            Auth::Token { .. } => match bearer(headers).map(|token| admitted(&token)) {
+                Some(Ok(())) => return Ok(()),
+                Some(Err(why)) => why,
+                None => "",
+            },
             Auth::Ecr => match basic(headers) {
                 Some((user, secret)) if user == "AWS" => {
-                    match self.issued().admits(&secret, &asked.repository, action) {
-                        Ok(()) => return Ok(()),
-                        Err(_) => return Err(self.expired()),
-                    }
+                    return admitted(&secret).map_err(|_| self.expired());
                 }
                 _ => "",
             },
@@ -139,9 +135,10 @@ impl Registry {
         (self.options.user.clone(), self.options.password.clone())
     }
 
+    /// As ECR says it: to who sends a password that was good, 403.
     fn expired(&self) -> Refusal {
         let message = "Your authorization token has expired. Reauthenticate and try again.";
-        Refusal::new(401, "DENIED", message).with(WWW_AUTHENTICATE, &self.basic_challenge())
+        Refusal::new(403, "DENIED", message).with(WWW_AUTHENTICATE, &self.basic_challenge())
     }
 
     fn basic_challenge(&self) -> String {

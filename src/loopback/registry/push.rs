@@ -81,16 +81,12 @@ impl Registry {
             };
             from.blob(&digest).filter(|_| may)
         });
-        match there.filter(|_| self.may_pull(&head.headers, from)) {
-            Some(content) => {
-                shelf.create(&asked.repository).add_blob(digest, content);
-                Ok(self.is_there(asked, "blobs", &digest))
-            }
-            None => {
-                let (id, upload) = shelf.begin(&asked.repository);
-                Ok(self.goes_on(empty(202), id, upload))
-            }
+        if let Some(content) = there.filter(|_| self.may_pull(&head.headers, from)) {
+            shelf.create(&asked.repository).add_blob(digest, content);
+            return Ok(self.is_there(asked, "blobs", &digest));
         }
+        let (id, upload) = shelf.begin(&asked.repository);
+        Ok(self.goes_on(empty(202), id, upload))
     }
 
     /// Takes a chunk.

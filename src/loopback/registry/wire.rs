@@ -3,7 +3,7 @@
 use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
@@ -17,6 +17,7 @@ use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinSet;
+use tokio::time::{Sleep, sleep};
 use tokio_util::sync::CancellationToken;
 
 use super::Registry;
@@ -35,6 +36,9 @@ const LEFTOVER_PATIENCE: Duration = Duration::from_secs(1);
 
 /// Documents of the ECR API are short.
 const DOCUMENT_MAX_BYTES: usize = 1 << 20;
+
+/// Before an answer is cut.
+const FLUSH: Duration = Duration::from_millis(20);
 
 const DIGEST_HEADER: &str = "docker-content-digest";
 
@@ -117,11 +121,12 @@ async fn answer(
     };
     match &trouble {
         Some(Trouble::AnswerLost) => return Err(HungUp),
-        Some(Trouble::Late(delay)) => tokio::time::sleep(*delay).await,
+        Some(Trouble::Late(delay)) => sleep(*delay).await,
         _ => {}
     }
     exchange.answered(answer.status());
-    Ok(troubled(answer, trouble.as_ref()).map(|content| Sent::new(content, exchange, trouble)))
+    Ok(troubled(answer, trouble.as_ref())
+        .map(|content| Sent::new(content, exchange, trouble.as_ref())))
 }
 
 /// A request, ready to be served.
@@ -222,18 +227,21 @@ struct Sent {
     content: Bytes,
     /// Bytes after which the connection ends.
     cut: Option<u64>,
+    /// What was given before that has to reach the socket first.
+    ending: Option<Pin<Box<Sleep>>>,
     exchange: Arc<Exchange>,
 }
 
 impl Sent {
-    fn new(content: Bytes, exchange: Arc<Exchange>, trouble: Option<Trouble>) -> Self {
+    fn new(content: Bytes, exchange: Arc<Exchange>, trouble: Option<&Trouble>) -> Self {
         let cut = match trouble {
-            Some(Trouble::AnswerCut { after_bytes }) => Some(after_bytes),
+            Some(Trouble::AnswerCut { after_bytes }) => Some(*after_bytes),
             _ => None,
         };
         Self {
             content,
             cut,
+            ending: None,
             exchange,
         }
     }
@@ -245,7 +253,7 @@ impl Body for Sent {
 
     fn poll_frame(
         self: Pin<&mut Self>,
-        _: &mut Context<'_>,
+        cx: &mut Context<'_>,
     ) -> Poll<Option<io::Result<Frame<Bytes>>>> {
         let this = self.get_mut();
         if this.content.is_empty() {
@@ -254,6 +262,8 @@ impl Body for Sent {
         let mut length = this.content.len().min(FRAME_BYTES);
         if let Some(cut) = &mut this.cut {
             if *cut == 0 {
+                let ending = this.ending.get_or_insert_with(|| Box::pin(sleep(FLUSH)));
+                ready!(ending.as_mut().poll(cx));
                 return Poll::Ready(Some(Err(io::ErrorKind::ConnectionReset.into())));
             }
             length = length.min(usize::try_from(*cut).unwrap_or(usize::MAX));

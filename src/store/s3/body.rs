@@ -30,7 +30,7 @@ const LOOK_AGAIN: Duration = Duration::from_millis(50);
 const YIELDS_MAX: Duration = Duration::from_secs(5);
 
 /// One sending of a content. Its size hint is exact and it may be polled after its end: the SDK needs both.
-pub(super) struct Body {
+pub(in crate::store) struct Body {
     chunks: SyncWrapper<BoxStream<'static, io::Result<Bytes>>>,
     chunk: Bytes,
     remaining: u64,
@@ -50,7 +50,7 @@ struct Yielding {
 
 /// How far a body has come, and why it broke.
 #[derive(Debug)]
-pub(super) struct Progress {
+pub(in crate::store) struct Progress {
     length: u64,
     remaining: watch::Sender<u64>,
     waited: Mutex<Duration>,
@@ -59,7 +59,7 @@ pub(super) struct Progress {
 
 /// What a PUT stopped at.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Stall {
+pub(in crate::store) enum Stall {
     /// The body was not taken.
     Body { remaining: u64 },
     /// The body was taken whole, but no answer came.
@@ -67,7 +67,7 @@ pub(super) enum Stall {
 }
 
 impl Body {
-    pub(super) fn new(
+    pub(in crate::store) fn new(
         length: u64,
         chunks: BoxStream<'static, io::Result<Bytes>>,
     ) -> (Self, Arc<Progress>) {
@@ -210,12 +210,12 @@ fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 
 impl Progress {
     /// Of the whole body, in bytes.
-    pub(super) fn length(&self) -> u64 {
+    pub(in crate::store) fn length(&self) -> u64 {
         self.length
     }
 
     /// Bytes that were taken.
-    pub(super) fn taken(&self) -> u64 {
+    pub(in crate::store) fn taken(&self) -> u64 {
         self.length - self.left()
     }
 
@@ -230,12 +230,12 @@ impl Progress {
     }
 
     /// Why the body broke, when it was the spool's doing.
-    pub(super) fn take_failure(&self) -> Option<io::Error> {
+    pub(in crate::store) fn take_failure(&self) -> Option<io::Error> {
         locked(&self.failure).take()
     }
 
     /// Ends when no byte was taken for `body_patience`, or no answer came within `answer_patience` of the last one.
-    pub(super) async fn stalled(
+    pub(in crate::store) async fn stalled(
         &self,
         body_patience: Duration,
         answer_patience: Duration,

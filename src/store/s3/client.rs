@@ -175,10 +175,9 @@ fn is_proxied(server: &str) -> bool {
     !is_local(&url) && Matcher::from_env().intercept(&uri).is_some()
 }
 
-/// Credentials, region and endpoint as every AWS tool finds them.
-async fn environment(options: &S3Options) -> SdkConfig {
-    let proxies = proxies(options);
-    let http = HttpBuilder::new().build_with_connector_fn(move |settings, _| {
+/// The client by which credentials are asked for.
+pub(in crate::store) fn of_credentials(proxies: ProxyConfig) -> SharedHttpClient {
+    HttpBuilder::new().build_with_connector_fn(move |settings, _| {
         let connector = Connector::builder()
             .tls_provider(Provider::Rustls(CryptoMode::AwsLc))
             .proxy_config(proxies.clone())
@@ -187,7 +186,12 @@ async fn environment(options: &S3Options) -> SdkConfig {
             Some(settings) => connector.connector_settings(settings.clone()).build(),
             None => connector.build(),
         }
-    });
+    })
+}
+
+/// Credentials, region and endpoint as every AWS tool finds them.
+async fn environment(options: &S3Options) -> SdkConfig {
+    let http = of_credentials(proxies(options));
     let mut loader = aws_config::defaults(BehaviorVersion::latest())
         .http_client(http)
         .timeout_config(
