@@ -216,26 +216,15 @@ async fn a_token_that_ends_on_the_way_is_renewed() {
     assert!(reader.image(&wanted).await.is_ok());
 }
 
-#[tokio::test]
-async fn the_engine_carries_a_blob_through_tokens_that_end() {
-    let registry = LoopbackRegistry::start(Options {
-        auth: ANONYMOUS,
-        token_requests: Some(2),
-        redirects_blobs: true,
-        ..Options::default()
-    })
-    .unwrap();
+/// A blob at a registry, and the asset that wants it.
+fn blob_asset(registry: &LoopbackRegistry) -> (Vec<u8>, Asset) {
     let content: Vec<u8> = (0..12_u32 << 20)
         .map(|i| (i >> 9) as u8 ^ i as u8)
         .collect();
     let digest = registry.add_blob(REPOSITORY, content.clone());
-    let image = reference(&registry, ":v1");
-    let mut world = World::new().await;
-    // One that comes at the wrong moment would use up another's token.
-    world.settings.connections = 1;
     let asset = Asset {
         key: "blob".parse().unwrap(),
-        canonical: source::blob(&image, digest),
+        canonical: source::blob(&reference(registry, ":v1"), digest),
         alternates: Vec::new(),
         witnesses: vec![vec![Voucher::Known {
             digest,
@@ -247,14 +236,64 @@ async fn the_engine_carries_a_blob_through_tokens_that_end() {
         arch: None,
         listed_by_kops: false,
     };
+    (content, asset)
+}
+
+/// The blob is there, and next to nothing of it came twice.
+async fn check_carried(
+    registry: &LoopbackRegistry,
+    world: &World,
+    (content, asset): (Vec<u8>, Asset),
+) {
     let target = world.folder("target");
     let report = world.sync(&[Arc::clone(&target)], &[asset]).await;
     assert_eq!(lines(&report, Kind::Failed), [""; 0]);
     assert!(read(&target, "blob").await.unwrap() == content);
-    assert!(registry.log().count(Operation::Token) > 2);
     let sent = registry.log().blob_bytes_sent();
     let length = content.len() as u64;
     assert!((length..length + (2 << 20)).contains(&sent), "{sent}");
+}
+
+#[tokio::test]
+async fn the_engine_carries_a_blob_through_tokens_that_end() {
+    let registry = LoopbackRegistry::start(Options {
+        auth: ANONYMOUS,
+        token_requests: Some(2),
+        redirects_blobs: true,
+        ..Options::default()
+    })
+    .unwrap();
+    let blob = blob_asset(&registry);
+    let mut world = World::new().await;
+    // One that comes at the wrong moment would use up another's token.
+    world.settings.connections = 1;
+    check_carried(&registry, &world, blob).await;
+    assert!(registry.log().count(Operation::Token) > 2);
+}
+
+#[tokio::test]
+async fn a_token_that_ends_under_many_connections_is_renewed_once() {
+    let registry = registry(ANONYMOUS);
+    let blob = blob_asset(&registry);
+    let late = Fault::new(Trouble::Late(Duration::from_millis(30)));
+    registry
+        .faults()
+        .order(late.on(Operation::GetBlob).always());
+    let world = World::new().await;
+    let revoking = async {
+        while registry.log().count(Operation::GetBlob) < 3 {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+        registry.revoke_tokens();
+    };
+    tokio::join!(check_carried(&registry, &world, blob), revoking);
+    assert_eq!(registry.log().count(Operation::Token), 2);
+    let refused = statuses(&registry, Operation::GetBlob)
+        .iter()
+        .filter(|status| **status == 401)
+        .count();
+    // Those that were under way, and the first of all.
+    assert!((2..=9).contains(&refused), "{refused}");
 }
 
 #[tokio::test]

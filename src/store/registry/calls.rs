@@ -13,7 +13,6 @@ use super::RegistryOptions;
 use super::answers::{Refusal, silent, unanswered, unknown_here};
 use super::ecr::Ecr;
 use crate::challenge::Tokens;
-use crate::origin::Shown;
 use crate::retry::{self, Attempts, Class};
 use crate::store::{StoreError, StoreErrorKind};
 
@@ -288,15 +287,16 @@ impl Calls {
         let asked = Instant::now();
         let answered = request.send().await;
         let seconds = asked.elapsed().as_secs_f32();
-        let (method, url) = (&call.method, Shown(&call.url));
+        let (method, path) = (&call.method, call.url.path());
+        let host = call.url.host_str().unwrap_or_default();
         match answered {
             Ok(answer) => {
                 let status = answer.status().as_u16();
-                tracing::debug!(status, seconds, "{method} {url}");
+                tracing::debug!(status, seconds, "{method} {host}{path}");
                 Ok(answer)
             }
             Err(error) => {
-                tracing::debug!(seconds, "{method} {url} got no answer");
+                tracing::debug!(seconds, "{method} {host}{path} got no answer");
                 let missing = call.writes_to.as_deref().filter(|_| self.ecr.is_some());
                 Err(unanswered(call.action, call.what, missing, error))
             }

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use kops_mirror::challenge::Logins;
 use kops_mirror::events::told;
-use kops_mirror::loopback::registry::{LoopbackRegistry, Operation, Options};
+use kops_mirror::loopback::registry::{Fault, LoopbackRegistry, Operation, Options, Trouble};
 use kops_mirror::store::registry::ecr::{EcrLogins, EcrOptions, EcrSettings, Encryption};
 use kops_mirror::store::registry::{RegistryOptions, RegistryStore};
 use kops_mirror::store::s3::Keys;
@@ -138,6 +138,34 @@ async fn more_repositories_than_a_page_has_are_found() {
     bench.make(&["r0000", "r1000"]).await;
     assert_eq!(calls(bench.server(), "DescribeRepositories"), 2);
     assert_eq!(calls(bench.server(), "CreateRepository"), 0);
+}
+
+#[tokio::test]
+async fn who_may_not_list_repositories_still_makes_them() {
+    let bench = ecr();
+    bench.server().create("mirror/old");
+    let denied = Trouble::Refused {
+        status: 400,
+        code: "AccessDeniedException",
+        retry_after: None,
+    };
+    bench
+        .server()
+        .faults()
+        .order(Fault::new(denied).on(Operation::Ecr));
+    bench.make(&["new", "old"]).await;
+    assert!(bench.server().find("mirror/new").is_some());
+    assert_eq!(calls(bench.server(), "CreateRepository"), 2);
+}
+
+#[tokio::test]
+async fn an_api_that_is_asked_too_much_is_asked_again() {
+    let bench = ecr();
+    let faults = bench.server().faults();
+    faults.order(Fault::too_many(None).on(Operation::Ecr).times(2));
+    bench.make(&["a", "b", "c"]).await;
+    assert_eq!(bench.server().repositories().len(), 3);
+    assert_eq!(faults.outstanding(), 0);
 }
 
 #[tokio::test]

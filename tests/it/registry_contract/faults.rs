@@ -14,6 +14,7 @@ use kops_mirror::verify::Verified;
 
 use super::{Bench, Image, Known, at, options, spooled};
 use crate::store_contract::bytes;
+use crate::support::proxy::Proxy;
 
 fn bench(options: Options) -> Bench {
     at(LoopbackRegistry::start(options).unwrap())
@@ -26,7 +27,7 @@ fn needed(bench: &Bench, length: usize, seed: u64) -> Verified {
 }
 
 #[tokio::test]
-async fn tokens_that_end_in_the_middle_are_renewed_and_nothing_is_sent_again() {
+async fn tokens_that_end_in_the_middle_are_renewed() {
     let bench = bench(Options {
         auth: Auth::Token {
             anonymous_pull: false,
@@ -45,9 +46,58 @@ async fn tokens_that_end_in_the_middle_are_renewed_and_nothing_is_sent_again() {
     let log = bench.server().log();
     assert!(log.count(Operation::Token) > 10);
     let expected = 6 * 70_000 + image.config.len() + image.layer.len();
-    // A body may be under way when its token is refused: then it is sent anew, once.
-    let received = log.blob_bytes_received();
-    assert_eq!(received, expected as u64);
+    assert_eq!(log.blob_bytes_received(), expected as u64);
+    assert_eq!(bench.store.leg().unwrap().bytes, expected as u64);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_long_blob_whose_token_ends_just_before_it_is_there_after_two_attempts_at_most() {
+    let bench = bench(Options {
+        auth: Auth::Token {
+            anonymous_pull: false,
+        },
+        // HEAD and POST; the PUT is refused before its body has come.
+        token_requests: Some(2),
+        ..Options::default()
+    });
+    let (content, _path, _dir) = spooled(&bytes(24 << 20, 18)).await;
+    bench.need(content.digests().sha256, &["a"]);
+    if let Err(error) = bench.put(&content).await {
+        // The refusal may be lost when the server hangs up on who still sends.
+        assert_eq!(error.kind, StoreErrorKind::Transient, "{error}");
+        bench.put(&content).await.unwrap();
+    }
+    assert!(bench.has("a", &content.digests().sha256).await);
+}
+
+#[tokio::test]
+async fn a_blob_goes_in_one_put_with_its_length() {
+    let bench = bench(Options::default());
+    bench.give(&bytes(600_000, 19), &["a"]).await;
+    let log = bench.server().log();
+    let puts = log.of(Operation::PutUpload);
+    let lengths: Vec<_> = puts.iter().map(|put| put.content_length).collect();
+    assert_eq!(lengths, [Some(600_000)]);
+    assert_eq!(log.count(Operation::PatchUpload), 0);
+}
+
+#[tokio::test]
+async fn a_registry_is_reached_through_the_proxy_that_was_named() {
+    let server = LoopbackRegistry::start(Options::default()).unwrap();
+    let proxies = [
+        ("http", Proxy::http(server.address()).await),
+        ("socks5h", Proxy::socks(server.address()).await),
+    ];
+    for (scheme, proxy) in proxies {
+        let options = RegistryOptions {
+            address: "http://registry.example/mirror".parse().unwrap(),
+            proxy: Some(format!("{scheme}://{}", proxy.address).parse().unwrap()),
+            ..options(&server)
+        };
+        let store = RegistryStore::connect(options).unwrap();
+        store.prepare(true).await.unwrap();
+        assert_eq!(proxy.asked(), ["registry.example:80"], "{scheme}");
+    }
 }
 
 #[tokio::test]

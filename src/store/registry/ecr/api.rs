@@ -186,7 +186,7 @@ impl Api {
 
     async fn signed(&self, operation: &str, body: String) -> Result<reqwest::Request, StoreError> {
         let unsigned = |error: Box<dyn std::error::Error + Send + Sync>| {
-            let what = format!("can't sign a request to {}", self.endpoint);
+            let what = format!("can't sign a request to {}", self.host());
             StoreError::new(StoreErrorKind::Permanent, what).caused_by(error)
         };
         let target = format!("{TARGET}.{operation}");
