@@ -101,6 +101,8 @@ pub struct Imitation {
     pub absolute_locations: bool,
     /// The answer to a PUT does not tell a digest.
     pub tells_no_digest: bool,
+    /// A HEAD for a blob is answered with a redirect too, to where only a GET is allowed.
+    pub redirects_heads: bool,
 }
 
 impl Imitation {
@@ -113,6 +115,7 @@ impl Imitation {
         immutable_tags: false,
         absolute_locations: true,
         tells_no_digest: false,
+        redirects_heads: false,
     };
 }
 

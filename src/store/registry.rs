@@ -45,7 +45,7 @@ const ASKED_AT_A_TIME: usize = 8;
 const BLOBS: &str = "blobs/sha256/";
 
 /// Which registry, and how to get to it.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct RegistryOptions {
     pub address: Address,
     /// `http://`, `https://`, `socks5://` or `socks5h://`; None: those of the environment.
@@ -63,6 +63,16 @@ pub struct RegistryOptions {
     pub stall_timeout: Duration,
     /// A blob that is sent whole may wait this long for its answer.
     pub answer_timeout: Duration,
+}
+
+impl fmt::Debug for RegistryOptions {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("RegistryOptions")
+            .field("address", &self.address)
+            .field("ecr", &self.ecr)
+            .field("connections", &self.connections)
+            .finish_non_exhaustive()
+    }
 }
 
 impl RegistryOptions {

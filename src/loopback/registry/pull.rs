@@ -1,6 +1,7 @@
 //! Gives out manifests and blobs, whole or in part, and lists of tags and referrers.
 
 use bytes::Bytes;
+use http::Method;
 use http::header::{ACCEPT_RANGES, CONTENT_RANGE, CONTENT_TYPE, ETAG, LOCATION, RANGE};
 use http::request::Parts;
 use serde_json::{Value, json};
@@ -23,7 +24,11 @@ impl Registry {
             Refusal::new(404, "BLOB_UNKNOWN", &message)
         })?;
         drop(shelf);
-        if asked.operation == Operation::GetBlob && self.options.redirects_blobs {
+        let redirects = match asked.operation {
+            Operation::HeadBlob => self.options.imitation.redirects_heads,
+            _ => self.options.redirects_blobs,
+        };
+        if redirects {
             let target = format!("http://{}/{digest}?X-Amz-Signature=secret", self.storage);
             return Ok(with(empty(307), LOCATION, &target));
         }
@@ -38,8 +43,9 @@ impl Registry {
     /// A blob at the second port, to who comes by a redirect.
     pub(super) fn stored(&self, asked: &Asked, head: &Parts) -> Ended {
         let digest = digest_of(&asked.reference)?;
-        if asked.parameter("X-Amz-Signature").is_none() {
-            return Err(Refusal::new(403, "AccessDenied", "Access Denied"));
+        // Signed for GET alone.
+        if asked.parameter("X-Amz-Signature").is_none() || head.method != Method::GET {
+            return Err(Refusal::new(403, "SignatureDoesNotMatch", "Access Denied"));
         }
         let there = self.shelf().blob_anywhere(&digest);
         let there = there.ok_or_else(|| Refusal::new(404, "NoSuchKey", "no such key"))?;

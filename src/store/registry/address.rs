@@ -51,6 +51,12 @@ impl Address {
     }
 }
 
+/// What may be printed of a text that can hold a password where it should not.
+fn without_login(text: &str) -> String {
+    let shown = text.rsplit_once('@').map(|(_, host)| format!("…@{host}"));
+    shown.as_deref().unwrap_or(text).chars().take(200).collect()
+}
+
 fn is_local(url: &Url) -> bool {
     match url.host() {
         Some(Host::Domain(name)) => name == "localhost",
@@ -66,7 +72,7 @@ impl FromStr for Address {
     /// Over https, unless it says `http://`, or is on this machine and says nothing.
     fn from_str(text: &str) -> Result<Self, BadAddress> {
         let refuse = |why| BadAddress {
-            text: text.chars().take(200).collect(),
+            text: without_login(text),
             why,
         };
         let (scheme, rest) = match text.split_once("://") {
@@ -168,7 +174,8 @@ mod tests {
             "quay.io/a?b",
             "s3://bucket",
         ] {
-            assert!(text.parse::<Address>().is_err(), "{text}");
+            let refused = text.parse::<Address>().unwrap_err().to_string();
+            assert!(!refused.contains("secret"), "{refused}");
         }
     }
 }

@@ -39,13 +39,34 @@ impl RegistryStore {
         let answer = self.calls.patiently(&call).await?;
         match answer.status() {
             StatusCode::NOT_FOUND => Ok(None),
-            // S3 signs a redirect for GET alone, so a HEAD is not sent there: being sent on says that it is there.
-            StatusCode::OK | StatusCode::TEMPORARY_REDIRECT => {
+            StatusCode::OK => {
                 let length = answer.headers().get(CONTENT_LENGTH);
                 let length = length.and_then(|length| length.to_str().ok()?.parse().ok());
                 Ok(Some(length.unwrap_or_default()))
             }
+            // Where blobs lie a HEAD may not be allowed, since what was signed is a GET.
+            status if status.is_redirection() => {
+                let answer = self.read_blob(repository, digest, &what).await?;
+                Ok(answer.map(|answer| answer.content_length().unwrap_or_default()))
+            }
             _ => Err(Refusal::read(answer).await.explain(call.action, &what)),
+        }
+    }
+
+    /// The answer whose body is a blob; None where the repository has it not.
+    async fn read_blob(
+        &self,
+        repository: &str,
+        digest: &Digest,
+        what: &str,
+    ) -> Result<Option<Response>, StoreError> {
+        let call = self.blob_call(Method::GET, "read", repository, digest, what);
+        let answer = self.calls.patiently(&call).await?;
+        let answer = self.calls.followed(&call, answer).await?;
+        match answer.status() {
+            StatusCode::NOT_FOUND => Ok(None),
+            StatusCode::OK => Ok(Some(answer)),
+            _ => Err(self.calls.refused("read", what, answer).await),
         }
     }
 
@@ -79,19 +100,12 @@ impl RegistryStore {
     pub(super) async fn open_blob(&self, digest: &Digest) -> Result<Option<Content>, StoreError> {
         for repository in self.needed_by(digest) {
             let what = self.told(&repository, digest);
-            let call = self.blob_call(Method::GET, "read", &repository, digest, &what);
-            let answer = self.calls.patiently(&call).await?;
-            let answer = self.calls.followed(&call, answer).await?;
-            match answer.status() {
-                StatusCode::NOT_FOUND => {}
-                StatusCode::OK => {
-                    return Ok(Some(Content {
-                        length: answer.content_length().unwrap_or_default(),
-                        etag: ETag::new(&digest.to_string()),
-                        chunks: self.checked(answer, *digest, what),
-                    }));
-                }
-                _ => return Err(self.calls.refused("read", &what, answer).await),
+            if let Some(answer) = self.read_blob(&repository, digest, &what).await? {
+                return Ok(Some(Content {
+                    length: answer.content_length().unwrap_or_default(),
+                    etag: ETag::new(&digest.to_string()),
+                    chunks: self.checked(answer, *digest, what),
+                }));
             }
         }
         Ok(None)

@@ -30,7 +30,7 @@ const PREPARED_AT_A_TIME: usize = 4;
 const PAGE_MAX: u32 = 1000;
 
 /// How ECR's API is reached, and what repositories are made like.
-#[derive(Debug, Clone, Default)]
+#[derive(Clone, Default)]
 pub struct EcrOptions {
     pub profile: Option<String>,
     /// Asked of the environment, the profile and the instance when None.
@@ -40,6 +40,16 @@ pub struct EcrOptions {
     /// With an endpoint; else the address tells.
     pub region: Option<String>,
     pub settings: EcrSettings,
+}
+
+impl fmt::Debug for EcrOptions {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("EcrOptions")
+            .field("profile", &self.profile)
+            .field("region", &self.region)
+            .field("settings", &self.settings)
+            .finish_non_exhaustive()
+    }
 }
 
 /// What repositories are like that are made here. Policies are put at each run, also where the repository was there before;

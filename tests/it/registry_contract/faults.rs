@@ -8,7 +8,7 @@ use kops_mirror::events::told;
 use kops_mirror::loopback::registry::{
     Auth, Fault, Imitation, LoopbackRegistry, Missing, Mounts, Operation, Options, Trouble,
 };
-use kops_mirror::store::registry::{RegistryOptions, RegistryStore};
+use kops_mirror::store::registry::{RegistryOptions, RegistryStore, blob_key};
 use kops_mirror::store::{Store, StoreError, StoreErrorKind};
 use kops_mirror::verify::Verified;
 
@@ -85,18 +85,20 @@ async fn a_blob_goes_in_one_put_with_its_length() {
 async fn a_registry_is_reached_through_the_proxy_that_was_named() {
     let server = LoopbackRegistry::start(Options::default()).unwrap();
     let proxies = [
-        ("http", Proxy::http(server.address()).await),
-        ("socks5h", Proxy::socks(server.address()).await),
+        ("http://ann:secret@", Proxy::http(server.address()).await),
+        ("socks5h://", Proxy::socks(server.address()).await),
     ];
     for (scheme, proxy) in proxies {
         let options = RegistryOptions {
             address: "http://registry.example/mirror".parse().unwrap(),
-            proxy: Some(format!("{scheme}://{}", proxy.address).parse().unwrap()),
+            proxy: Some(format!("{scheme}{}", proxy.address).parse().unwrap()),
             ..options(&server)
         };
+        let shown = options.clone();
         let store = RegistryStore::connect(options).unwrap();
         store.prepare(true).await.unwrap();
         assert_eq!(proxy.asked(), ["registry.example:80"], "{scheme}");
+        assert!(!format!("{shown:?}").contains("secret"));
     }
 }
 
@@ -319,6 +321,25 @@ async fn what_is_read_is_compared_with_its_digest() {
     let error = bench.read(&digest).await.unwrap_err();
     assert_eq!(error.kind, StoreErrorKind::Transient, "{error}");
     assert!(bench.read(&digest).await.unwrap().unwrap() == content);
+}
+
+#[tokio::test]
+async fn a_blob_is_found_where_even_a_look_at_it_is_redirected() {
+    let bench = bench(Options {
+        auth: Auth::Token {
+            anonymous_pull: false,
+        },
+        redirects_blobs: true,
+        imitation: Imitation {
+            redirects_heads: true,
+            ..Imitation::default()
+        },
+        ..Options::default()
+    });
+    let digest = bench.give(&bytes(1234, 20), &["a"]).await;
+    assert!(bench.has("a", &digest).await);
+    let there = bench.store.stat(&blob_key(&digest)).await.unwrap().unwrap();
+    assert_eq!(there.object.length, 1234);
 }
 
 #[tokio::test]
