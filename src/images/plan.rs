@@ -63,11 +63,37 @@ pub async fn plan(
     shelves: &[Arc<dyn Shelf>],
     regions: &[BlobRegion],
 ) -> Result<Vec<Planned>, StoreError> {
-    let looks = images.into_iter().map(|image| look(image, shelves));
-    let looked: Vec<Looked> = stream::iter(looks)
-        .buffered(LOOKED_FOR_AT_ONCE)
-        .try_collect()
-        .await?;
+    let looks = images.into_iter().map(|image| async move {
+        let steps = try_join_all(shelves.iter().map(|shelf| step(shelf, &image))).await?;
+        look(image, steps, shelves).await
+    });
+    let looked = stream::iter(looks).buffered(LOOKED_FOR_AT_ONCE);
+    Ok(planned(looked.try_collect().await?, shelves, regions))
+}
+
+/// The same for images that are known to lack something at some of the shelves, whatever their names lead to there.
+pub async fn plan_mending(
+    images: Vec<(Image, Vec<bool>)>,
+    shelves: &[Arc<dyn Shelf>],
+    regions: &[BlobRegion],
+) -> Result<Vec<Planned>, StoreError> {
+    let looks = images.into_iter().map(|(image, lacking)| async move {
+        let step = |(shelf, lacks): (&Arc<dyn Shelf>, bool)| match lacks {
+            true => put(shelf, &image),
+            false => Step::Held,
+        };
+        let steps = shelves.iter().zip(lacking).map(step).collect();
+        look(image, steps, shelves).await
+    });
+    let looked = stream::iter(looks).buffered(LOOKED_FOR_AT_ONCE);
+    Ok(planned(looked.try_collect().await?, shelves, regions))
+}
+
+fn planned(
+    looked: Vec<Looked>,
+    shelves: &[Arc<dyn Shelf>],
+    regions: &[BlobRegion],
+) -> Vec<Planned> {
     let holders = holders(&looked);
     for (at, shelf) in shelves.iter().enumerate() {
         for (blob, repositories) in wanting(&looked, at) {
@@ -91,7 +117,7 @@ pub async fn plan(
             items,
         }
     });
-    Ok(planned.collect())
+    planned.collect()
 }
 
 /// An image, and which of its blobs are missing: at which shelves.
@@ -101,8 +127,11 @@ struct Looked {
     missing: Vec<(Blob, Vec<bool>)>,
 }
 
-async fn look(image: Image, shelves: &[Arc<dyn Shelf>]) -> Result<Looked, StoreError> {
-    let steps = try_join_all(shelves.iter().map(|shelf| step(shelf, &image))).await?;
+async fn look(
+    image: Image,
+    steps: Vec<Step>,
+    shelves: &[Arc<dyn Shelf>],
+) -> Result<Looked, StoreError> {
     let blobs = image.blobs().into_iter().cloned().map(|blob| {
         let steps = &steps;
         async move {
@@ -130,16 +159,24 @@ async fn look(image: Image, shelves: &[Arc<dyn Shelf>]) -> Result<Looked, StoreE
 }
 
 async fn step(shelf: &Arc<dyn Shelf>, image: &Image) -> Result<Step, StoreError> {
-    let repository = match shelf.repository(&image.reference) {
-        Ok(repository) => repository,
-        Err(bad) => return Ok(Step::Refused { why: told(&bad) }),
+    let put = put(shelf, image);
+    let Step::Put { repository } = &put else {
+        return Ok(put);
     };
-    let there = shelf.root(&repository, image).await?;
-    Ok(if there == Some(image.root().digest) {
+    let root = image.root().digest;
+    let there = shelf.root(repository, &image.reference, root).await?;
+    Ok(if there == Some(root) {
         Step::Held
     } else {
-        Step::Put { repository }
+        put
     })
+}
+
+fn put(shelf: &Arc<dyn Shelf>, image: &Image) -> Step {
+    match shelf.repository(&image.reference) {
+        Ok(repository) => Step::Put { repository },
+        Err(bad) => Step::Refused { why: told(&bad) },
+    }
 }
 
 /// Every image that has a blob: each of their registries can bring it.
