@@ -94,7 +94,9 @@ async fn run_with(
             .run_until_cancelled(auditing::verify(args, output, config))
             .await
             .unwrap_or(Ok(Exit::Interrupted)),
-        Command::Repair(args) => auditing::repair(args, output, config, observer, &stop, screen).await,
+        Command::Repair(args) => {
+            auditing::repair(args, output, config, observer, &stop, screen).await
+        }
         Command::Env(args) => consumer::env(args, output, config, observer.as_ref()).await,
         Command::Serve(args) => serve(args, stop).await,
         Command::Bench(args) => bench::bench(args, output, config, observer, &stop).await,

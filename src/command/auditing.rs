@@ -191,11 +191,7 @@ impl Repair<'_> {
             owner: &Owner::this_process(),
             ttl: self.config.service.lease,
         };
-        let taking = taker.wait(
-            &self.mirror.targets,
-            Bears::Nothing,
-            self.observer.as_ref(),
-        );
+        let taking = taker.wait(&self.mirror.targets, Bears::Nothing, self.observer.as_ref());
         let Some(leases) = stop.run_until_cancelled(taking).await else {
             return Ok((None, None));
         };

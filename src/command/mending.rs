@@ -86,10 +86,12 @@ async fn gather_all(
         known.extend(manifests.map(|(digest, manifest)| (*digest, manifest.clone())));
     }
     let known = &known;
-    let gathering = lacking.into_iter().map(|((name, digest), shelves)| async move {
-        let image = image(gather, config, &name, digest, known).await;
-        (name, shelves, image)
-    });
+    let gathering = lacking
+        .into_iter()
+        .map(|((name, digest), shelves)| async move {
+            let image = image(gather, config, &name, digest, known).await;
+            (name, shelves, image)
+        });
     let mut gathering = stream::iter(gathering).buffered(GATHERED_AT_ONCE);
     let (mut images, mut failed) = (Vec::new(), Vec::new());
     while let Some((name, shelves, image)) = gathering.next().await {
@@ -129,10 +131,7 @@ async fn image(
 }
 
 /// Believes that an image is whole again only where the shelf shows it.
-async fn look_again(
-    shelves: &[Arc<dyn Shelf>],
-    carried: &mut [Carried],
-) -> anyhow::Result<()> {
+async fn look_again(shelves: &[Arc<dyn Shelf>], carried: &mut [Carried]) -> anyhow::Result<()> {
     for (at, shelf) in shelves.iter().enumerate() {
         let stored = |carried: &&mut Carried| carried.places[at] == Ended::Stored;
         let mut stored: Vec<&mut Carried> = carried.iter_mut().filter(stored).collect();
@@ -180,7 +179,11 @@ fn beyond(audits: &[Audit]) -> Vec<Outcome> {
             if findings.iter().any(is_rotten) {
                 why += "; nothing else is taken under that digest while it is there: remove it there, then repair again";
             }
-            lines.push(sync::failed_line(images::key(image), FailureClass::Store, why));
+            lines.push(sync::failed_line(
+                images::key(image),
+                FailureClass::Store,
+                why,
+            ));
         }
     }
     lines

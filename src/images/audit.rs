@@ -29,9 +29,14 @@ pub type Named = BTreeMap<Reference, Vec<Digest>>;
 #[serde(tag = "finding", rename_all = "kebab-case")]
 pub enum Finding {
     /// Its name leads to nothing.
-    TagMissing { expected: Digest },
+    TagMissing {
+        expected: Digest,
+    },
     /// Its name leads to what no index says.
-    TagMoved { expected: Digest, got: Digest },
+    TagMoved {
+        expected: Digest,
+        got: Digest,
+    },
     ManifestMissing {
         digest: Digest,
     },
@@ -51,11 +56,18 @@ pub enum Finding {
         length: u64,
     },
     /// Its bytes are not what its digest says: the shelf's disk lies.
-    BlobRotten { digest: Digest, got: Digest },
+    BlobRotten {
+        digest: Digest,
+        got: Digest,
+    },
     /// The shelf did not tell.
-    Unreadable { why: String },
+    Unreadable {
+        why: String,
+    },
     /// It has no name there.
-    Nameless { why: String },
+    Nameless {
+        why: String,
+    },
 }
 
 /// An audited shelf.
@@ -181,11 +193,7 @@ pub fn named<'a>(indexes: impl IntoIterator<Item = &'a Index>) -> Named {
 }
 
 /// Audits one shelf; with `deep`, reads the blobs that are there. An error is one that keeps all of it from being looked at.
-pub async fn audit(
-    shelf: &Arc<dyn Shelf>,
-    named: &Named,
-    deep: bool,
-) -> Result<Audit, StoreError> {
+pub async fn audit(shelf: &Arc<dyn Shelf>, named: &Named, deep: bool) -> Result<Audit, StoreError> {
     shelf.blobs().prepare(false).await?;
     // Boxed, so that who awaits this can be sent between threads.
     let looks = named

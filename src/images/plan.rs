@@ -165,11 +165,7 @@ async fn step(shelf: &Arc<dyn Shelf>, image: &Image) -> Result<Step, StoreError>
     };
     let root = image.root().digest;
     let there = shelf.root(repository, &image.reference, root).await?;
-    Ok(if there == Some(root) {
-        Step::Held
-    } else {
-        put
-    })
+    Ok(if there == Some(root) { Step::Held } else { put })
 }
 
 fn put(shelf: &Arc<dyn Shelf>, image: &Image) -> Step {
