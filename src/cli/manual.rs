@@ -91,13 +91,18 @@ whole bucket is checked for one request per 1,000 objects.
 
 Examples:
   kops-mirror verify --to s3://my-mirror/k8s
-  kops-mirror verify --deep --to ./mirror -o json";
+  kops-mirror verify --deep --to ./mirror -o json
+
+  The images of its releases too, by their digests in the index:
+    kops-mirror verify --to s3://my-mirror/k8s \\
+      --to-registry registry.example.cn/k8s";
 
 pub(super) const REPAIR: &str = "\
 Missing and wrong objects are fetched again. An object whose content is
 right and whose ETag is not its MD5, because somebody uploaded it in
 parts, is copied onto itself inside the bucket: nothing crosses the
-border for it.
+border for it. With --to-registry or --to-layout, what is missing of the
+releases' images comes back by the digests in their indexes.
 
 Example:
   kops-mirror repair --to s3://my-mirror/k8s";

@@ -429,7 +429,10 @@ async fn read(shelf: &Arc<dyn Shelf>, repository: &str, blob: &Blob) -> Option<F
                 length += chunk.len() as u64;
                 hasher.update(&chunk);
             }
-            Err(error) => failed = Some(error),
+            Err(error) => {
+                failed = Some(error);
+                break;
+            }
         }
     }
     let got = hasher.finish().get(digest.algorithm())?;
