@@ -198,8 +198,20 @@ fn json_has_every_setting_with_its_reason() {
 #[test]
 fn images_come_from_the_registry_by_a_flag_and_in_the_spec() {
     let settings = settings(&with_images("1.36.2", Naming::ContainerRegistry)).unwrap();
-    assert_snapshot!(settings.shell(), @"");
-    assert_snapshot!(settings.yaml().unwrap(), @"");
+    assert_snapshot!(settings.shell(), @r#"
+    # kops asks us-east-1 otherwise, which is another partition than China's
+    export AWS_REGION=cn-north-1
+    # kops create cluster --kubernetes-version 1.34.8 --channel https://s3.cn-north-1.amazonaws.com.cn/assets/prefix/kubernetes/kops/master/channels/stable --set spec.assets.fileRepository=https://s3.cn-north-1.amazonaws.com.cn/assets/prefix --set spec.assets.containerRegistry=123456789012.dkr.ecr.cn-north-1.amazonaws.com.cn/k8s
+    # the kops command asks 123456789012.dkr.ecr.cn-north-1.amazonaws.com.cn/k8s for each image's digest, by the logins of docker on its machine: log in there before, or put -ImageDigest into KOPS_FEATURE_FLAGS
+    # give --image: kops' own image names belong to accounts that are not in China
+    # the kops command and the nodes read the mirror without credentials: `kops-mirror bucket-policy` prints what allows it
+    "#);
+    assert_snapshot!(settings.yaml().unwrap(), @r#"
+    spec:
+      assets:
+        fileRepository: "https://s3.cn-north-1.amazonaws.com.cn/assets/prefix"
+        containerRegistry: "123456789012.dkr.ecr.cn-north-1.amazonaws.com.cn/k8s"
+    "#);
     let json: serde_json::Value = serde_json::from_str(&settings.json()).unwrap();
     assert_eq!(
         json["container_registry"],
@@ -228,7 +240,12 @@ fn a_kops_without_the_flag_has_images_in_its_spec_alone() {
 #[test]
 fn names_as_a_proxy_has_them_are_for_the_proxy() {
     let settings = settings(&with_images("1.36.2", Naming::ContainerProxy)).unwrap();
-    assert_snapshot!(settings.yaml().unwrap(), @"");
+    assert_snapshot!(settings.yaml().unwrap(), @r#"
+    spec:
+      assets:
+        fileRepository: "https://s3.cn-north-1.amazonaws.com.cn/assets/prefix"
+        containerProxy: "123456789012.dkr.ecr.cn-north-1.amazonaws.com.cn/k8s"
+    "#);
     assert!(settings.flags().contains("spec.assets.containerProxy=123"));
     assert!(!settings.flags().contains("containerRegistry"));
 }
@@ -242,7 +259,17 @@ fn names_by_rules_are_mirrors_of_containerd_as_far_as_these_go() {
     ]);
     let settings_of = |kops| settings(&with_images(kops, rules.clone())).unwrap();
     let modern = settings_of("1.36.2");
-    assert_snapshot!(modern.yaml().unwrap(), @"");
+    assert_snapshot!(modern.yaml().unwrap(), @r#"
+    spec:
+      assets:
+        fileRepository: "https://s3.cn-north-1.amazonaws.com.cn/assets/prefix"
+      containerd:
+        registryMirrors:
+          "quay.io":
+          - "https://123456789012.dkr.ecr.cn-north-1.amazonaws.com.cn/v2/k8s"
+          "registry.k8s.io":
+          - "https://123456789012.dkr.ecr.cn-north-1.amazonaws.com.cn/v2/k8s/k8s"
+    "#);
     assert!(!modern.flags().contains("container"), "{}", modern.flags());
     let told =
         |settings: &Settings, what: &str| settings.notes.iter().any(|note| note.contains(what));
