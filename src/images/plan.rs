@@ -63,7 +63,10 @@ pub async fn plan(
     shelves: &[Arc<dyn Shelf>],
     regions: &[BlobRegion],
 ) -> Result<Vec<Planned>, StoreError> {
-    let looks = images.into_iter().map(|image| look(image, shelves));
+    let looks: Vec<_> = images
+        .into_iter()
+        .map(|image| look(image, shelves))
+        .collect();
     let looked: Vec<Looked> = stream::iter(looks)
         .buffered(LOOKED_FOR_AT_ONCE)
         .try_collect()
@@ -103,19 +106,8 @@ struct Looked {
 
 async fn look(image: Image, shelves: &[Arc<dyn Shelf>]) -> Result<Looked, StoreError> {
     let steps = try_join_all(shelves.iter().map(|shelf| step(shelf, &image))).await?;
-    let blobs = image.blobs().into_iter().cloned().map(|blob| {
-        let steps = &steps;
-        async move {
-            let lacking = shelves.iter().zip(steps).map(|(shelf, step)| async {
-                match step {
-                    Step::Put { repository } => Ok(!shelf.has_blob(repository, &blob).await?),
-                    Step::Held | Step::Refused { .. } => Ok::<_, StoreError>(false),
-                }
-            });
-            let lacking = try_join_all(lacking).await?;
-            Ok::<_, StoreError>((blob, lacking))
-        }
-    });
+    let blobs = image.blobs().into_iter().cloned();
+    let blobs: Vec<_> = blobs.map(|blob| lacking(blob, &steps, shelves)).collect();
     let looked = stream::iter(blobs).buffered(LOOKED_FOR_AT_ONCE);
     let looked: Vec<(Blob, Vec<bool>)> = looked.try_collect().await?;
     let missing = looked
@@ -127,6 +119,22 @@ async fn look(image: Image, shelves: &[Arc<dyn Shelf>]) -> Result<Looked, StoreE
         steps,
         missing,
     })
+}
+
+/// At which shelves a blob is missing.
+async fn lacking(
+    blob: Blob,
+    steps: &[Step],
+    shelves: &[Arc<dyn Shelf>],
+) -> Result<(Blob, Vec<bool>), StoreError> {
+    let mut lacking = Vec::new();
+    for (shelf, step) in shelves.iter().zip(steps) {
+        lacking.push(match step {
+            Step::Put { repository } => !shelf.has_blob(repository, &blob).await?,
+            Step::Held | Step::Refused { .. } => false,
+        });
+    }
+    Ok((blob, lacking))
 }
 
 async fn step(shelf: &Arc<dyn Shelf>, image: &Image) -> Result<Step, StoreError> {
