@@ -23,7 +23,7 @@ use crate::limits::Night;
 use crate::store::s3::Congestion;
 use crate::terminal::Showing;
 
-pub use self::images::ImageArgs;
+pub use self::images::{ImageArgs, RegistryArgs, ShelfArgs};
 pub use self::service::{
     DaemonArgs, LogForm, NotifyTestArgs, PruneArgs, ServiceArgs, ShardArgs, StatusArgs,
 };
@@ -170,6 +170,8 @@ pub struct AssetsArgs {
 pub struct VerifyArgs {
     #[command(flatten)]
     pub target: TargetArgs,
+    #[command(flatten)]
+    pub shelves: ShelfArgs,
     /// Read every object and hash it, in place of trusting its ETag and size in the listing
     #[arg(long)]
     pub deep: bool,
@@ -179,6 +181,8 @@ pub struct VerifyArgs {
 pub struct RepairArgs {
     #[command(flatten)]
     pub target: TargetArgs,
+    #[command(flatten)]
+    pub shelves: ShelfArgs,
     #[command(flatten)]
     pub publish: PublishArgs,
     #[command(flatten)]
@@ -194,6 +198,8 @@ pub struct EnvArgs {
     pub selection: SelectionArgs,
     #[command(flatten)]
     pub target: TargetArgs,
+    #[command(flatten)]
+    pub registries: RegistryArgs,
     /// Where nodes read the mirror, when it isn't the bucket's own address
     #[arg(long, value_name = "URL", value_parser = config::source, help_heading = PLACE)]
     pub base_url: Option<Url>,
@@ -480,15 +486,20 @@ impl Command {
             Self::Daemon(args) => args.say(&mut layer),
             Self::Prune(args) => args.say(&mut layer),
             Self::Assets(args) => args.selection.say(&mut layer),
-            Self::Verify(args) => args.target.say(&mut layer),
+            Self::Verify(args) => {
+                args.target.say(&mut layer);
+                args.shelves.say(&mut layer);
+            }
             Self::Repair(args) => {
                 args.target.say(&mut layer);
+                args.shelves.say(&mut layer);
                 args.publish.say(&mut layer);
                 args.fetch.say(&mut layer);
             }
             Self::Env(args) => {
                 args.selection.say(&mut layer);
                 args.target.say(&mut layer);
+                args.registries.say(&mut layer);
             }
             Self::Bench(args) => {
                 args.selection.say(&mut layer);

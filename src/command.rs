@@ -1,11 +1,13 @@
 //! Carries out one subcommand each: settings to parts, parts to stages, and what came of it to an exit code.
 
+mod auditing;
 mod bench;
 mod consumer;
 mod daemon;
 mod demo;
 mod imaging;
 mod leases;
+mod mending;
 mod operator;
 mod parts;
 mod policy;
@@ -17,7 +19,7 @@ use std::io::{self, Write};
 use std::path::Path;
 use std::sync::Arc;
 
-use anyhow::{Context, bail};
+use anyhow::Context;
 use clap::CommandFactory;
 use serde::Serialize;
 use tokio::net::TcpListener;
@@ -26,18 +28,13 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
-use self::leases::Taker;
-use self::targets::Bears;
 use crate::asset::Asset;
-use crate::audit::{self, Audit};
 use crate::catalogue::listing::Listing;
-use crate::cli::{AssetsArgs, Cli, Command, Output, RepairArgs, ServeArgs, VerifyArgs};
+use crate::cli::{AssetsArgs, Cli, Command, Output, ServeArgs};
 use crate::config::{Config, Environment};
 use crate::events::{Event, Logged, Observer};
-use crate::lease::{Lost, Owner};
 use crate::report::{Exit, Report};
 use crate::serve;
-use crate::store::StoreError;
 use crate::terminal::Screen;
 use crate::transfer::Mirror;
 
@@ -94,10 +91,12 @@ async fn run_with(
         Command::Plan(args) => syncing::plan(args, output, config, observer, &stop).await,
         Command::Assets(args) => assets(args, output, config, observer.as_ref()),
         Command::Verify(args) => stop
-            .run_until_cancelled(verify(args, output, config))
+            .run_until_cancelled(auditing::verify(args, output, config))
             .await
             .unwrap_or(Ok(Exit::Interrupted)),
-        Command::Repair(args) => repair(args, output, config, observer, &stop, screen).await,
+        Command::Repair(args) => {
+            auditing::repair(args, output, config, observer, &stop, screen).await
+        }
         Command::Env(args) => consumer::env(args, output, config, observer.as_ref()).await,
         Command::Serve(args) => serve(args, stop).await,
         Command::Bench(args) => bench::bench(args, output, config, observer, &stop).await,
@@ -190,118 +189,6 @@ fn assets(
         Output::Yaml => say(&listing.yaml())?,
     }
     Ok(Exit::Done)
-}
-
-async fn verify(args: &VerifyArgs, output: Output, config: &Config) -> anyhow::Result<Exit> {
-    let mut audits = Vec::new();
-    for target in parts::targets(config).await? {
-        target.prepare(false).await?;
-        audits.push(audit::audit(target.as_ref(), args.deep).await?);
-    }
-    match output {
-        Output::Table => audits
-            .iter()
-            .try_for_each(|audit| say(&audit.to_string()))?,
-        _ => document(&audits, output)?,
-    }
-    Ok(if audits.iter().all(Audit::is_clean) {
-        Exit::Done
-    } else {
-        Exit::SomeFailed
-    })
-}
-
-async fn repair(
-    args: &RepairArgs,
-    output: Output,
-    config: &Config,
-    observer: Arc<dyn Observer>,
-    stop: &CancellationToken,
-    screen: &Screen,
-) -> anyhow::Result<Exit> {
-    let begun = stop.run_until_cancelled(async {
-        let targets = parts::targets(config).await?;
-        for target in &targets {
-            target.prepare(false).await?;
-        }
-        let draining = CancellationToken::new();
-        let mirror = parts::mirror(config, targets, Arc::clone(&observer), draining).await?;
-        let audits = audits(&mirror, args.deep).await?;
-        anyhow::Ok((Arc::new(mirror), audits))
-    });
-    let Some(begun) = begun.await else {
-        return Ok(Exit::Interrupted);
-    };
-    let (mirror, audits) = begun?;
-    if audits.iter().all(|audit| audit.releases.is_empty()) {
-        bail!(
-            "no release is marked as ready at {}, so nothing says what should be there: is this the right place? \
-             'kops-mirror sync' fills it",
-            places(&mirror).join(" or ")
-        );
-    }
-    let (report, lost) =
-        repair_under_leases(&mirror, audits, args, config, &observer, stop).await?;
-    let exit = match report {
-        Some(report) => {
-            drop((mirror, observer)); // and with them the bars
-            close(&report, output, config, screen)?
-        }
-        None => Exit::Interrupted,
-    };
-    lost.map_or(Ok(exit), |lost| Err(lost.into()))
-}
-
-async fn audits(mirror: &Mirror, deep: bool) -> Result<Vec<Audit>, StoreError> {
-    let mut audits = Vec::new();
-    for target in &mirror.targets {
-        audits.push(audit::audit(target.as_ref(), deep).await?);
-    }
-    Ok(audits)
-}
-
-/// No report when it was stopped before it had begun to repair; the lease is told that was lost meanwhile.
-async fn repair_under_leases(
-    mirror: &Arc<Mirror>,
-    audits_before: Vec<Audit>,
-    args: &RepairArgs,
-    config: &Config,
-    observer: &Arc<dyn Observer>,
-    stop: &CancellationToken,
-) -> anyhow::Result<(Option<Report>, Option<Lost>)> {
-    if audits_before.iter().all(Audit::is_clean) {
-        return Ok((
-            Some(audit::repair(mirror, audits_before, stop).await?),
-            None,
-        ));
-    }
-    let taker = Taker {
-        shard: None,
-        owner: &Owner::this_process(),
-        ttl: config.service.lease,
-    };
-    let taking = taker.wait(&mirror.targets, Bears::Nothing, observer.as_ref());
-    let Some(leases) = stop.run_until_cancelled(taking).await else {
-        return Ok((None, None));
-    };
-    let leases = leases?;
-    let seen = audits_before.iter().map(|audit| &audit.seen.service[..]);
-    let is_fresh = leases.are_next_after(seen, None);
-    let stop = stop.child_token();
-    let repairing = async {
-        let audits = if is_fresh {
-            Some(audits_before)
-        } else {
-            let again = stop.run_until_cancelled(audits(mirror, args.deep)).await;
-            again.transpose()?
-        };
-        anyhow::Ok(match audits {
-            Some(audits) => Some(audit::repair(mirror, audits, &stop).await?),
-            None => None,
-        })
-    };
-    let (report, lost) = leases.during(&stop, repairing).await;
-    Ok((report?, lost))
 }
 
 async fn serve(args: &ServeArgs, stop: CancellationToken) -> anyhow::Result<Exit> {

@@ -3,12 +3,16 @@
 //! Pure: it is told where the mirror is and what it holds. What it prints is copied into shells and files, so every value is
 //! quoted, and a mirror's address that kops or the nodes could not use is refused instead of printed.
 
+mod images;
+
+use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
 use semver::Version;
 use serde::Serialize;
 use url::Url;
 
+pub use self::images::MirroredImages;
 use crate::asset::Arch;
 use crate::digest::Digest;
 use crate::layout::Layout;
@@ -27,6 +31,8 @@ pub struct ConsumerInput {
     pub archs: Vec<Arch>,
     /// The CNI archive in the mirror and what it hashes to; used in the offline layout only.
     pub cni: Option<(Url, Digest)>,
+    /// Where its images are, if they are mirrored.
+    pub images: Option<MirroredImages>,
 }
 
 /// What to set, each with its reason.
@@ -38,6 +44,15 @@ pub struct Settings {
     pub flags: Vec<Setting>,
     /// `spec.assets.fileRepository`, where that release has a working one.
     pub file_repository: Option<String>,
+    /// `spec.assets.containerRegistry`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub container_registry: Option<String>,
+    /// `spec.assets.containerProxy`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub container_proxy: Option<String>,
+    /// `spec.containerd.registryMirrors`: URLs by the host of an image's name.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub registry_mirrors: BTreeMap<String, Vec<String>>,
     /// What no setting can do.
     pub notes: Vec<String>,
 }
@@ -80,6 +95,9 @@ pub fn settings(input: &ConsumerInput) -> Result<Settings, ConsumerError> {
         environment: Vec::new(),
         flags: Vec::new(),
         file_repository: None,
+        container_registry: None,
+        container_proxy: None,
+        registry_mirrors: BTreeMap::new(),
         notes: Vec::new(),
     };
     for_the_region(input, &mut settings);
@@ -87,6 +105,7 @@ pub fn settings(input: &ConsumerInput) -> Result<Settings, ConsumerError> {
         Layout::FileRepository => for_file_repository(input, &mut settings),
         Layout::Offline => for_offline(input, &mut settings),
     }
+    images::for_images(input, &mut settings);
     for_one_architecture(input, &mut settings);
     settings.notes.extend(notes_on(input));
     Ok(settings)
@@ -169,12 +188,13 @@ fn for_file_repository(input: &ConsumerInput, settings: &mut Settings) {
                 "allows the --set flag",
             );
         }
-        settings.flag(
-            "--set",
-            format!("spec.assets.fileRepository={repository}"),
-            "every file comes from the mirror: kops puts this before the path of its canonical URL",
-        );
     }
+    settings.assets_flag(
+        input,
+        "fileRepository",
+        &repository,
+        "every file comes from the mirror: kops puts this before the path of its canonical URL",
+    );
     settings.file_repository = Some(repository);
 }
 
@@ -311,6 +331,13 @@ impl Settings {
         });
     }
 
+    /// A field of `spec.assets` as a flag, where that release has one for it.
+    fn assets_flag(&mut self, input: &ConsumerInput, field: &str, value: &str, why: &str) {
+        if !before(input, 22) {
+            self.flag("--set", format!("spec.assets.{field}={value}"), why);
+        }
+    }
+
     /// Lines for a shell: variables to export, and the flags and notes as comments.
     pub fn shell(&self) -> String {
         let mut text = String::new();
@@ -323,7 +350,7 @@ impl Settings {
         let is_a_flag = self.flags.iter().any(|flag| flag.name == "--set");
         for line in self
             .yaml()
-            .filter(|_| !is_a_flag)
+            .filter(|_| !is_a_flag || !self.registry_mirrors.is_empty())
             .iter()
             .flat_map(|s| s.lines())
         {
@@ -355,8 +382,29 @@ impl Settings {
     pub fn yaml(&self) -> Option<String> {
         let repository = self.file_repository.as_ref()?;
         // A JSON string is a YAML string.
-        let quoted = serde_json::to_string(repository).expect("a string is always JSON");
-        Some(format!("spec:\n  assets:\n    fileRepository: {quoted}\n"))
+        let quoted = |text: &str| serde_json::to_string(text).expect("a string is always JSON");
+        let mut text = format!(
+            "spec:\n  assets:\n    fileRepository: {}\n",
+            quoted(repository)
+        );
+        for (field, value) in [
+            ("containerRegistry", &self.container_registry),
+            ("containerProxy", &self.container_proxy),
+        ] {
+            if let Some(value) = value {
+                let _ = writeln!(text, "    {field}: {}", quoted(value));
+            }
+        }
+        if !self.registry_mirrors.is_empty() {
+            text.push_str("  containerd:\n    registryMirrors:\n");
+        }
+        for (host, mirrors) in &self.registry_mirrors {
+            let _ = writeln!(text, "      {}:", quoted(host));
+            for mirror in mirrors {
+                let _ = writeln!(text, "      - {}", quoted(mirror));
+            }
+        }
+        Some(text)
     }
 
     /// Everything, for programs.

@@ -6,6 +6,7 @@
 //!
 //! A reader of a registry sees a whole image or none: a manifest is put once all that it names is there, and a tag is moved last.
 
+pub mod audit;
 mod carry;
 mod gather;
 pub mod layout;
@@ -20,6 +21,7 @@ use std::collections::HashSet;
 
 pub use self::carry::{Carried, Ended, carry};
 pub use self::gather::{Gather, GatherError};
+pub(crate) use self::report::key;
 pub use self::report::report;
 use crate::digest::Digest;
 use crate::image::{Blob, Manifest, Reference};

@@ -11,16 +11,49 @@ use crate::store::registry::Address;
 
 const IMAGES: &str = "Container images";
 
+/// Where images are.
+#[derive(Debug, Clone, Args)]
+#[command(next_help_heading = IMAGES)]
+pub struct ShelfArgs {
+    #[command(flatten)]
+    pub registries: RegistryArgs,
+    /// The folder in the OCI image layout that they go to, to be carried by hand
+    #[arg(long, value_name = "DIR", value_hint = ValueHint::DirPath)]
+    pub to_layout: Option<PathBuf>,
+}
+
+/// The registry alone.
+#[derive(Debug, Clone, Args)]
+#[command(next_help_heading = IMAGES)]
+pub struct RegistryArgs {
+    /// The registry that the images of the release go to: HOST or HOST/PATH (repeatable)
+    #[arg(long, value_name = "HOST[/PATH]")]
+    pub to_registry: Vec<Address>,
+}
+
+impl ShelfArgs {
+    pub(super) fn say(&self, layer: &mut Layer) {
+        self.registries.say(layer);
+        layer.set_some("registry.to_layout", self.to_layout.as_deref().map(path));
+    }
+
+    fn are_named(&self) -> bool {
+        !self.registries.to_registry.is_empty() || self.to_layout.is_some()
+    }
+}
+
+impl RegistryArgs {
+    pub(super) fn say(&self, layer: &mut Layer) {
+        say_list(layer, "registry.to", &self.to_registry);
+    }
+}
+
 /// Which images, from where, to where.
 #[derive(Debug, Clone, Args)]
 #[command(next_help_heading = IMAGES)]
 pub struct ImageArgs {
-    /// Put the images of the release into this registry: HOST or HOST/PATH (repeatable)
-    #[arg(long, value_name = "HOST[/PATH]")]
-    pub to_registry: Vec<Address>,
-    /// Put them into this folder, in the OCI image layout, to be carried by hand
-    #[arg(long, value_name = "DIR", value_hint = ValueHint::DirPath)]
-    pub to_layout: Option<PathBuf>,
+    #[command(flatten)]
+    pub shelves: ShelfArgs,
     /// Take images from such a folder, all that it has unless versions are given
     #[arg(long, value_name = "DIR", value_hint = ValueHint::DirPath)]
     pub from_layout: Option<PathBuf>,
@@ -37,8 +70,7 @@ pub struct ImageArgs {
 
 impl ImageArgs {
     pub(super) fn say(&self, layer: &mut Layer) {
-        say_list(layer, "registry.to", &self.to_registry);
-        layer.set_some("registry.to_layout", self.to_layout.as_deref().map(path));
+        self.shelves.say(layer);
         layer.set_some(
             "registry.from_layout",
             self.from_layout.as_deref().map(path),
@@ -46,7 +78,6 @@ impl ImageArgs {
         say_list(layer, "registry.also", &self.image);
         say_list(layer, "registry.platforms", &self.platform);
         layer.set_some("files", self.no_files.then_some(false));
-        let is_there = !self.to_registry.is_empty() || self.to_layout.is_some();
-        layer.set_some("images", is_there.then_some(true));
+        layer.set_some("images", self.shelves.are_named().then_some(true));
     }
 }

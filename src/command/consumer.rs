@@ -1,5 +1,7 @@
 //! `env`: what kops needs to use the mirror, for the release that is there.
 
+mod images;
+
 use anyhow::{Context, bail};
 use url::Url;
 
@@ -8,7 +10,7 @@ use crate::asset::Asset;
 use crate::catalogue::{Catalogue, Selection};
 use crate::cli::{EnvArgs, EnvForm, Output};
 use crate::config::{Config, Target};
-use crate::consumer::{self, ConsumerInput, Settings};
+use crate::consumer::{self, ConsumerInput, MirroredImages, Settings};
 use crate::digest::Digest;
 use crate::events::{Event, Observer, told};
 use crate::index::Index;
@@ -35,6 +37,8 @@ pub(super) async fn env(
     let mut all = Vec::new();
     for (wanted, selection) in selected.releases.iter().zip(&selected.selections) {
         let index = mirrored(wanted, config, observer).await;
+        let is_typed = !args.registries.to_registry.is_empty();
+        let images = images::mirrored(config, is_typed, index.as_ref(), observer);
         all.push(settings(
             wanted,
             selection,
@@ -42,6 +46,7 @@ pub(super) async fn env(
             index.as_ref(),
             &base_url,
             config,
+            images,
         )?);
     }
     match (output, all.as_slice()) {
@@ -85,6 +90,7 @@ fn settings(
     index: Option<&Index>,
     base_url: &Url,
     config: &Config,
+    images: Option<MirroredImages>,
 ) -> anyhow::Result<Settings> {
     let layout = selection
         .layout
@@ -101,6 +107,7 @@ fn settings(
         layout,
         archs: selection.archs.clone(),
         cni: cni(wanted, index, base_url, layout),
+        images,
     };
     Ok(consumer::settings(&input)?)
 }

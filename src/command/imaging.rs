@@ -86,7 +86,7 @@ pub(super) async fn bring_from(
     }))
 }
 
-fn interrupted() -> Report {
+pub(super) fn interrupted() -> Report {
     Report {
         interrupted: true,
         ..Report::default()
@@ -100,7 +100,7 @@ fn names(config: &Config, wanted: &[Wanted]) -> Vec<Reference> {
 }
 
 /// Says how much there is to do.
-fn tell(planned: &[Planned], observer: &dyn Observer) {
+pub(super) fn tell(planned: &[Planned], observer: &dyn Observer) {
     let items = || planned.iter().flat_map(|planned| &planned.items);
     let blobs: BTreeMap<_, _> = items()
         .map(|item| (item.wanted.asset.key.clone(), item.likely_length()))

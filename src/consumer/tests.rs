@@ -1,4 +1,7 @@
+use insta::assert_snapshot;
+
 use super::*;
+use crate::image::Naming;
 
 fn input(kops: &str, kubernetes: &str, layout: Layout) -> ConsumerInput {
     ConsumerInput {
@@ -11,7 +14,23 @@ fn input(kops: &str, kubernetes: &str, layout: Layout) -> ConsumerInput {
         layout,
         archs: vec![Arch::Amd64, Arch::Arm64],
         cni: None,
+        images: None,
     }
+}
+
+fn with_images(kops: &str, naming: Naming) -> ConsumerInput {
+    let mut input = input(kops, "1.34.8", Layout::FileRepository);
+    input.images = Some(MirroredImages {
+        registry: "123456789012.dkr.ecr.cn-north-1.amazonaws.com.cn/k8s".to_owned(),
+        is_plain: false,
+        naming,
+    });
+    input
+}
+
+fn rules(rules: &[(&str, &str)]) -> Naming {
+    let owned = |&(from, to): &(&str, &str)| (from.to_owned(), to.to_owned());
+    Naming::Rules(rules.iter().map(owned).collect())
 }
 
 fn with_cni(mut input: ConsumerInput) -> ConsumerInput {
@@ -174,4 +193,79 @@ fn json_has_every_setting_with_its_reason() {
     let json: serde_json::Value = serde_json::from_str(&settings.json()).unwrap();
     assert_eq!(json["environment"][0]["name"], "AWS_REGION");
     assert!(json["flags"][0]["why"].is_string());
+}
+
+#[test]
+fn images_come_from_the_registry_by_a_flag_and_in_the_spec() {
+    let settings = settings(&with_images("1.36.2", Naming::ContainerRegistry)).unwrap();
+    assert_snapshot!(settings.shell(), @"");
+    assert_snapshot!(settings.yaml().unwrap(), @"");
+    let json: serde_json::Value = serde_json::from_str(&settings.json()).unwrap();
+    assert_eq!(
+        json["container_registry"],
+        "123456789012.dkr.ecr.cn-north-1.amazonaws.com.cn/k8s"
+    );
+    assert_eq!(json.get("registry_mirrors"), None);
+}
+
+#[test]
+fn a_kops_without_the_flag_has_images_in_its_spec_alone() {
+    let of = |kops| settings(&with_images(kops, Naming::ContainerRegistry)).unwrap();
+    let old = of("1.21.5");
+    assert_eq!(value(&old.flags, "--set"), None);
+    assert!(
+        old.shell().contains("#       containerRegistry: \"123"),
+        "{}",
+        old.shell()
+    );
+    let flags = of("1.22.0").flags();
+    assert!(
+        flags.contains("--set spec.assets.containerRegistry=123"),
+        "{flags}"
+    );
+}
+
+#[test]
+fn names_as_a_proxy_has_them_are_for_the_proxy() {
+    let settings = settings(&with_images("1.36.2", Naming::ContainerProxy)).unwrap();
+    assert_snapshot!(settings.yaml().unwrap(), @"");
+    assert!(settings.flags().contains("spec.assets.containerProxy=123"));
+    assert!(!settings.flags().contains("containerRegistry"));
+}
+
+#[test]
+fn names_by_rules_are_mirrors_of_containerd_as_far_as_these_go() {
+    let rules = rules(&[
+        ("quay.io/cilium/", "c/"),
+        ("registry.k8s.io/", "k8s/"),
+        ("quay.io/", ""),
+    ]);
+    let settings_of = |kops| settings(&with_images(kops, rules.clone())).unwrap();
+    let modern = settings_of("1.36.2");
+    assert_snapshot!(modern.yaml().unwrap(), @"");
+    assert!(!modern.flags().contains("container"), "{}", modern.flags());
+    let told =
+        |settings: &Settings, what: &str| settings.notes.iter().any(|note| note.contains(what));
+    assert!(told(
+        &modern,
+        "can't use the rule from quay.io/cilium/ to c/"
+    ));
+    assert!(told(&modern, "useECRCredentialsForMirrors"));
+    assert!(modern.shell().contains("registryMirrors:"));
+    let old = settings_of("1.18.3");
+    assert!(old.registry_mirrors.is_empty() && told(&old, "can't use the names"));
+}
+
+#[test]
+fn images_are_not_for_the_offline_layout() {
+    let mut input = with_images("1.36.2", Naming::ContainerRegistry);
+    input.layout = Layout::Offline;
+    let settings = settings(&input).unwrap();
+    assert!(!settings.flags().contains("containerRegistry"));
+    assert!(
+        settings
+            .notes
+            .iter()
+            .any(|note| note.contains("are not used in this layout"))
+    );
 }

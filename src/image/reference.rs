@@ -66,6 +66,18 @@ impl Reference {
     }
 }
 
+impl Reference {
+    /// What this digest is of at the same repository, whatever the tag leads to.
+    #[must_use]
+    pub fn at(&self, digest: Digest) -> Self {
+        Self {
+            tag: None,
+            digest: Some(digest),
+            ..self.clone()
+        }
+    }
+}
+
 impl FromStr for Reference {
     type Err = BadReference;
 

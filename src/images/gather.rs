@@ -3,7 +3,7 @@
 //! A manifest that was named by digest is what hashes to it, whoever brings it. One that was named by a tag is whatever the registry
 //! says; there, what it says of the digest must agree with what came.
 
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashSet};
 
 use futures::future::{BoxFuture, FutureExt};
 use futures::stream::{self, StreamExt, TryStreamExt};
@@ -116,7 +116,29 @@ impl Gather<'_> {
         if root.is_index() && !platforms.is_empty() {
             root = thinned(&root, platforms)?;
         }
-        let mut manifests = self.tree(reference, root, STOREYS_MAX).await?;
+        let known = BTreeMap::new();
+        self.whole(reference, published, root, &known).await
+    }
+
+    /// The image that a digest names, whatever the tag of `reference` leads to by now. Manifests that are `known` need no source.
+    pub async fn image_of(
+        &self,
+        reference: &Reference,
+        digest: Digest,
+        known: &BTreeMap<Digest, Manifest>,
+    ) -> Result<Image, GatherError> {
+        let root = self.known_or_read(reference, digest, known).await?;
+        self.whole(reference, digest, root, known).await
+    }
+
+    async fn whole(
+        &self,
+        reference: &Reference,
+        published: Digest,
+        root: Manifest,
+        known: &BTreeMap<Digest, Manifest>,
+    ) -> Result<Image, GatherError> {
+        let mut manifests = self.tree(reference, root, STOREYS_MAX, known).await?;
         let mut seen = HashSet::new();
         manifests.retain(|manifest| seen.insert(manifest.digest));
         Ok(Image {
@@ -132,6 +154,7 @@ impl Gather<'_> {
         reference: &'b Reference,
         manifest: Manifest,
         storeys: usize,
+        known: &'b BTreeMap<Digest, Manifest>,
     ) -> BoxFuture<'b, Result<Vec<Manifest>, GatherError>> {
         let growing = async move {
             let children = manifest.children.clone();
@@ -140,9 +163,8 @@ impl Gather<'_> {
                 return Err(GatherError::TooMany { url: url.into() });
             }
             let branches = children.into_iter().map(|child: Child| async move {
-                let url = source::manifest(reference, &child.digest.to_string());
-                let manifest = self.manifest(&url, Some(child.digest)).await?;
-                self.tree(reference, manifest, storeys - 1).await
+                let manifest = self.known_or_read(reference, child.digest, known).await?;
+                self.tree(reference, manifest, storeys - 1, known).await
             });
             let branches: Vec<_> = branches.collect();
             let branches = stream::iter(branches).buffered(CHILDREN_AT_ONCE);
@@ -151,6 +173,19 @@ impl Gather<'_> {
             Ok(manifests)
         };
         growing.boxed()
+    }
+
+    async fn known_or_read(
+        &self,
+        reference: &Reference,
+        digest: Digest,
+        known: &BTreeMap<Digest, Manifest>,
+    ) -> Result<Manifest, GatherError> {
+        if let Some(manifest) = known.get(&digest) {
+            return Ok(manifest.clone());
+        }
+        let url = source::manifest(reference, &digest.to_string());
+        self.manifest(&url, Some(digest)).await
     }
 
     /// The manifest at a canonical URL, from the first source that has it.

@@ -16,7 +16,8 @@ use crate::asset::Key;
 use crate::digest::Digest;
 use crate::image::{BadManifest, BadNaming, BadReference, Blob, Manifest, Reference, media};
 use crate::store::folder::FolderStore;
-use crate::store::{Attributes, Condition, Store, StoreError, StoreErrorKind};
+use crate::store::registry::{BlobThere, RawManifest};
+use crate::store::{Attributes, Condition, Content, Store, StoreError, StoreErrorKind};
 use crate::transfer::read_object;
 use crate::verify::Verified;
 
@@ -199,20 +200,46 @@ impl Shelf for LayoutShelf {
         Arc::clone(&self.store)
     }
 
-    async fn root(&self, _: &str, image: &Image) -> Result<Option<Digest>, StoreError> {
+    async fn root(
+        &self,
+        _: &str,
+        image: &Reference,
+        _: Digest,
+    ) -> Result<Option<Digest>, StoreError> {
         let Some(index) = self.document(INDEX).await? else {
             return Ok(None);
         };
         let entries = entries(&index).map_err(|why| self.rubbish(&why))?;
-        let named = entries
-            .into_iter()
-            .find(|(name, _)| *name == image.reference);
+        let named = entries.into_iter().find(|(name, _)| name == image);
         Ok(named.map(|(_, digest)| digest))
+    }
+
+    async fn read_manifest(
+        &self,
+        _: &str,
+        digest: Digest,
+    ) -> Result<Option<RawManifest>, StoreError> {
+        let content = self.document(blob_key(digest).as_str()).await?;
+        Ok(content.map(|content| RawManifest {
+            content: content.into(),
+            media_type: None,
+        }))
     }
 
     async fn has_blob(&self, _: &str, blob: &Blob) -> Result<bool, StoreError> {
         let there = self.store.stat(&blob_key(blob.digest)).await?;
         Ok(there.is_some_and(|there| there.object.length == blob.length))
+    }
+
+    async fn blob_there(&self, _: &str, digest: Digest) -> Result<Option<BlobThere>, StoreError> {
+        let there = self.store.stat(&blob_key(digest)).await?;
+        Ok(there.map(|there| BlobThere {
+            length: Some(there.object.length),
+        }))
+    }
+
+    async fn open_blob(&self, _: &str, digest: Digest) -> Result<Option<Content>, StoreError> {
+        self.store.open(&blob_key(digest)).await
     }
 
     async fn prepare(&self, _: &str) -> Result<(), StoreError> {

@@ -63,14 +63,39 @@ pub async fn plan(
     shelves: &[Arc<dyn Shelf>],
     regions: &[BlobRegion],
 ) -> Result<Vec<Planned>, StoreError> {
-    let looks: Vec<_> = images
-        .into_iter()
-        .map(|image| look(image, shelves))
-        .collect();
-    let looked: Vec<Looked> = stream::iter(looks)
-        .buffered(LOOKED_FOR_AT_ONCE)
-        .try_collect()
-        .await?;
+    let looks = images.into_iter().map(|image| async move {
+        let steps = try_join_all(shelves.iter().map(|shelf| step(shelf, &image))).await?;
+        look(image, steps, shelves).await
+    });
+    let looks: Vec<_> = looks.collect();
+    let looked = stream::iter(looks).buffered(LOOKED_FOR_AT_ONCE);
+    Ok(planned(looked.try_collect().await?, shelves, regions))
+}
+
+/// The same for images that are known to lack something at some of the shelves, whatever their names lead to there.
+pub async fn plan_mending(
+    images: Vec<(Image, Vec<bool>)>,
+    shelves: &[Arc<dyn Shelf>],
+    regions: &[BlobRegion],
+) -> Result<Vec<Planned>, StoreError> {
+    let looks = images.into_iter().map(|(image, lacking)| async move {
+        let step = |(shelf, lacks): (&Arc<dyn Shelf>, bool)| match lacks {
+            true => put(shelf, &image),
+            false => Step::Held,
+        };
+        let steps = shelves.iter().zip(lacking).map(step).collect();
+        look(image, steps, shelves).await
+    });
+    let looks: Vec<_> = looks.collect();
+    let looked = stream::iter(looks).buffered(LOOKED_FOR_AT_ONCE);
+    Ok(planned(looked.try_collect().await?, shelves, regions))
+}
+
+fn planned(
+    looked: Vec<Looked>,
+    shelves: &[Arc<dyn Shelf>],
+    regions: &[BlobRegion],
+) -> Vec<Planned> {
     let holders = holders(&looked);
     for (at, shelf) in shelves.iter().enumerate() {
         for (blob, repositories) in wanting(&looked, at) {
@@ -94,7 +119,7 @@ pub async fn plan(
             items,
         }
     });
-    Ok(planned.collect())
+    planned.collect()
 }
 
 /// An image, and which of its blobs are missing: at which shelves.
@@ -104,8 +129,11 @@ struct Looked {
     missing: Vec<(Blob, Vec<bool>)>,
 }
 
-async fn look(image: Image, shelves: &[Arc<dyn Shelf>]) -> Result<Looked, StoreError> {
-    let steps = try_join_all(shelves.iter().map(|shelf| step(shelf, &image))).await?;
+async fn look(
+    image: Image,
+    steps: Vec<Step>,
+    shelves: &[Arc<dyn Shelf>],
+) -> Result<Looked, StoreError> {
     let blobs = image.blobs().into_iter().cloned();
     let blobs: Vec<_> = blobs.map(|blob| lacking(blob, &steps, shelves)).collect();
     let looked = stream::iter(blobs).buffered(LOOKED_FOR_AT_ONCE);
@@ -138,16 +166,20 @@ async fn lacking(
 }
 
 async fn step(shelf: &Arc<dyn Shelf>, image: &Image) -> Result<Step, StoreError> {
-    let repository = match shelf.repository(&image.reference) {
-        Ok(repository) => repository,
-        Err(bad) => return Ok(Step::Refused { why: told(&bad) }),
+    let put = put(shelf, image);
+    let Step::Put { repository } = &put else {
+        return Ok(put);
     };
-    let there = shelf.root(&repository, image).await?;
-    Ok(if there == Some(image.root().digest) {
-        Step::Held
-    } else {
-        Step::Put { repository }
-    })
+    let root = image.root().digest;
+    let there = shelf.root(repository, &image.reference, root).await?;
+    Ok(if there == Some(root) { Step::Held } else { put })
+}
+
+fn put(shelf: &Arc<dyn Shelf>, image: &Image) -> Step {
+    match shelf.repository(&image.reference) {
+        Ok(repository) => Step::Put { repository },
+        Err(bad) => Step::Refused { why: told(&bad) },
+    }
 }
 
 /// Every image that has a blob: each of their registries can bring it.

@@ -5,12 +5,11 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 
-use super::Image;
 use super::shelf::Shelf;
 use crate::digest::Digest;
 use crate::image::{BadNaming, Blob, Manifest, Naming, Reference};
-use crate::store::registry::RegistryStore;
-use crate::store::{Store, StoreError};
+use crate::store::registry::{BlobThere, RawManifest, RegistryStore};
+use crate::store::{Content, Store, StoreError};
 
 /// A registry, and how repositories are named there.
 #[derive(Debug)]
@@ -57,13 +56,43 @@ impl Shelf for RegistryShelf {
         Arc::clone(&self.store) as Arc<dyn Store>
     }
 
-    async fn root(&self, repository: &str, image: &Image) -> Result<Option<Digest>, StoreError> {
-        let name = name(&image.reference, image.root().digest);
+    async fn root(
+        &self,
+        repository: &str,
+        image: &Reference,
+        digest: Digest,
+    ) -> Result<Option<Digest>, StoreError> {
+        let name = name(image, digest);
         self.store.manifest_at(repository, &name).await
+    }
+
+    async fn read_manifest(
+        &self,
+        repository: &str,
+        digest: Digest,
+    ) -> Result<Option<RawManifest>, StoreError> {
+        let digest = digest.to_string();
+        self.store.read_manifest(repository, &digest).await
     }
 
     async fn has_blob(&self, repository: &str, blob: &Blob) -> Result<bool, StoreError> {
         self.store.has_blob(repository, &blob.digest).await
+    }
+
+    async fn blob_there(
+        &self,
+        repository: &str,
+        digest: Digest,
+    ) -> Result<Option<BlobThere>, StoreError> {
+        self.store.blob_there(repository, &digest).await
+    }
+
+    async fn open_blob(
+        &self,
+        repository: &str,
+        digest: Digest,
+    ) -> Result<Option<Content>, StoreError> {
+        self.store.open_blob_of(repository, &digest).await
     }
 
     async fn prepare(&self, repository: &str) -> Result<(), StoreError> {

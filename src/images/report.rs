@@ -84,7 +84,7 @@ fn of(name: &Reference, kind: Kind) -> Line {
 }
 
 /// Images are told by their names where files are told by their keys.
-fn key(name: &Reference) -> Key {
+pub(crate) fn key(name: &Reference) -> Key {
     name.to_string()
         .parse()
         .expect("a reference has no empty or dotted segments")

@@ -6,11 +6,11 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 
-use super::Image;
 use crate::asset::Key;
 use crate::digest::Digest;
 use crate::image::{BadNaming, Blob, Manifest, Reference};
-use crate::store::{Store, StoreError};
+use crate::store::registry::{BlobThere, RawManifest};
+use crate::store::{Content, Store, StoreError};
 
 /// A place for images. What is in it is known by digests, so that whatever is there is right.
 #[async_trait]
@@ -27,10 +27,36 @@ pub trait Shelf: Send + Sync + fmt::Debug {
     /// What the engine puts blobs into, each at its [`blob_key`].
     fn blobs(&self) -> Arc<dyn Store>;
 
-    /// The digest of the manifest that an image's tag leads to; of an image without a tag, its digest if that is there.
-    async fn root(&self, repository: &str, image: &Image) -> Result<Option<Digest>, StoreError>;
+    /// The digest of the manifest that an image's tag leads to; of an image without a tag, `digest` if that is there.
+    async fn root(
+        &self,
+        repository: &str,
+        image: &Reference,
+        digest: Digest,
+    ) -> Result<Option<Digest>, StoreError>;
+
+    /// What is there under a manifest's digest, as it is; None where there is nothing.
+    async fn read_manifest(
+        &self,
+        repository: &str,
+        digest: Digest,
+    ) -> Result<Option<RawManifest>, StoreError>;
 
     async fn has_blob(&self, repository: &str, blob: &Blob) -> Result<bool, StoreError>;
+
+    /// What is told of a blob without reading it; None where it is not there.
+    async fn blob_there(
+        &self,
+        repository: &str,
+        digest: Digest,
+    ) -> Result<Option<BlobThere>, StoreError>;
+
+    /// A blob's content; None where it is not there.
+    async fn open_blob(
+        &self,
+        repository: &str,
+        digest: Digest,
+    ) -> Result<Option<Content>, StoreError>;
 
     /// Gets a repository ready to take blobs.
     async fn prepare(&self, repository: &str) -> Result<(), StoreError>;

@@ -315,6 +315,24 @@ impl LoopbackRegistry {
         digest
     }
 
+    /// Takes a blob or a manifest out of a repository, as if its disk had lost it; a tag that leads to it stays.
+    pub fn lose(&self, repository: &str, digest: &Digest) {
+        let mut shelf = self.registry.shelf();
+        shelf.create(repository).lose(digest);
+    }
+
+    /// Takes a tag away.
+    pub fn untag(&self, repository: &str, tag: &str) {
+        let mut shelf = self.registry.shelf();
+        shelf.create(repository).untag(tag);
+    }
+
+    /// Puts other bytes under a blob's digest, as a disk does that lies.
+    pub fn rot(&self, repository: &str, digest: &Digest, content: impl Into<Bytes>) {
+        let mut shelf = self.registry.shelf();
+        shelf.create(repository).add_blob(*digest, content.into());
+    }
+
     /// As a server does that is restarted: all connections end, begun uploads and given tokens are forgotten.
     pub fn restart(&self) {
         self.registry.shelf().forget_uploads();

@@ -26,8 +26,10 @@ use tokio::sync::Semaphore;
 use url::Url;
 
 pub use self::address::{Address, BadAddress};
+pub use self::blobs::BlobThere;
 use self::calls::Calls;
 use self::ecr::{Ecr, EcrOptions};
+pub use self::manifests::RawManifest;
 use self::traffic::Traffic;
 use super::{
     Attributes, Condition, Content, ETag, Listing, Object, Stat, Store, StoreError, StoreErrorKind,

@@ -147,6 +147,15 @@ impl Repository {
         self.found.tags.insert(tag.to_owned(), digest);
     }
 
+    pub(super) fn untag(&mut self, tag: &str) {
+        self.found.tags.remove(tag);
+    }
+
+    pub(super) fn lose(&mut self, digest: &Digest) {
+        self.found.blobs.remove(digest);
+        self.found.manifests.remove(digest);
+    }
+
     pub(super) fn tags(&self) -> Vec<String> {
         self.found.tags.keys().cloned().collect()
     }

@@ -22,18 +22,25 @@ use crate::verify::Publishable;
 /// Where registries tell the digest of what they have.
 const DIGEST_HEADER: &str = "docker-content-digest";
 
+/// A blob that a repository has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct BlobThere {
+    /// In bytes; None where that is not told.
+    pub length: Option<u64>,
+}
+
 impl RegistryStore {
     /// Whether a repository has a blob.
     pub async fn has_blob(&self, repository: &str, digest: &Digest) -> Result<bool, StoreError> {
-        Ok(self.blob_length(repository, digest).await?.is_some())
+        Ok(self.blob_there(repository, digest).await?.is_some())
     }
 
-    /// The length of a blob in bytes; None where the repository has it not.
-    async fn blob_length(
+    /// What is told of a blob without reading it; None where the repository has it not.
+    pub async fn blob_there(
         &self,
         repository: &str,
         digest: &Digest,
-    ) -> Result<Option<u64>, StoreError> {
+    ) -> Result<Option<BlobThere>, StoreError> {
         let what = self.told(repository, digest);
         let call = self.blob_call(Method::HEAD, "look at", repository, digest, &what);
         let answer = self.calls.patiently(&call).await?;
@@ -42,12 +49,14 @@ impl RegistryStore {
             StatusCode::OK => {
                 let length = answer.headers().get(CONTENT_LENGTH);
                 let length = length.and_then(|length| length.to_str().ok()?.parse().ok());
-                Ok(Some(length.unwrap_or_default()))
+                Ok(Some(BlobThere { length }))
             }
             // Where blobs lie a HEAD may not be allowed, since what was signed is a GET.
             status if status.is_redirection() => {
                 let answer = self.read_blob(repository, digest, &what).await?;
-                Ok(answer.map(|answer| answer.content_length().unwrap_or_default()))
+                Ok(answer.map(|answer| BlobThere {
+                    length: answer.content_length(),
+                }))
             }
             _ => Err(Refusal::read(answer).await.explain(call.action, &what)),
         }
@@ -78,11 +87,11 @@ impl RegistryStore {
         let repositories = self.needed_by(digest);
         let mut length = None;
         let mut lengths = stream::iter(repositories)
-            .map(|repository| async move { self.blob_length(&repository, digest).await })
+            .map(|repository| async move { self.blob_there(&repository, digest).await })
             .buffer_unordered(ASKED_AT_A_TIME);
         while let Some(there) = lengths.try_next().await? {
             let Some(there) = there else { return Ok(None) };
-            length = Some(there);
+            length = Some(there.length.unwrap_or_default());
         }
         let object = length.map(|length| Object {
             key: key.clone(),
@@ -99,16 +108,27 @@ impl RegistryStore {
     /// Reads a blob from the first repository that has it.
     pub(super) async fn open_blob(&self, digest: &Digest) -> Result<Option<Content>, StoreError> {
         for repository in self.needed_by(digest) {
-            let what = self.told(&repository, digest);
-            if let Some(answer) = self.read_blob(&repository, digest, &what).await? {
-                return Ok(Some(Content {
-                    length: answer.content_length().unwrap_or_default(),
-                    etag: ETag::new(&digest.to_string()),
-                    chunks: self.checked(answer, *digest, what),
-                }));
+            if let Some(content) = self.open_blob_of(&repository, digest).await? {
+                return Ok(Some(content));
             }
         }
         Ok(None)
+    }
+
+    /// Reads a blob from this repository; None where it has it not. The last chunk is an error where all of them are not what the digest
+    /// says.
+    pub async fn open_blob_of(
+        &self,
+        repository: &str,
+        digest: &Digest,
+    ) -> Result<Option<Content>, StoreError> {
+        let what = self.told(repository, digest);
+        let answer = self.read_blob(repository, digest, &what).await?;
+        Ok(answer.map(|answer| Content {
+            length: answer.content_length().unwrap_or_default(),
+            etag: ETag::new(&digest.to_string()),
+            chunks: self.checked(answer, *digest, what),
+        }))
     }
 
     /// The chunks of a body, whose end is an error where all of it is not what the digest says.

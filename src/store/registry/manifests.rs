@@ -14,6 +14,14 @@ use crate::store::{StoreError, StoreErrorKind};
 /// As much as registries take.
 const MANIFEST_MAX_BYTES: usize = 4 << 20;
 
+/// A manifest as it came, not compared with anything.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RawManifest {
+    pub content: bytes::Bytes,
+    /// What the answer says that it is.
+    pub media_type: Option<String>,
+}
+
 impl RegistryStore {
     /// What a tag or a digest is at a repository; None where there is no such manifest, or no such repository.
     pub async fn manifest_at(
@@ -41,25 +49,39 @@ impl RegistryStore {
         repository: &str,
         reference: &str,
     ) -> Result<Option<Digest>, StoreError> {
+        let algorithm = reference
+            .parse()
+            .map_or(Algorithm::Sha256, |digest: Digest| digest.algorithm());
+        let read = self.read_manifest(repository, reference).await?;
+        Ok(read.map(|read| Digest::of(algorithm, &read.content)))
+    }
+
+    /// What a repository has under a tag or a digest, as it came; None where there is no such manifest, or no such repository.
+    pub async fn read_manifest(
+        &self,
+        repository: &str,
+        reference: &str,
+    ) -> Result<Option<RawManifest>, StoreError> {
         let what = self.told(repository, reference);
         let call = self.manifest_call(Method::GET, "read", repository, reference, &what);
         let answer = self.calls.patiently(&call).await?;
         let answer = self.calls.followed(&call, answer).await?;
         match answer.status() {
-            StatusCode::NOT_FOUND => Ok(None),
-            StatusCode::OK => match limited(answer, MANIFEST_MAX_BYTES).await {
-                Some(content) => {
-                    let algorithm = reference
-                        .parse()
-                        .map_or(Algorithm::Sha256, |digest: Digest| digest.algorithm());
-                    Ok(Some(Digest::of(algorithm, &content)))
-                }
-                None => Err(StoreError::new(
-                    StoreErrorKind::Transient,
-                    format!("can't read {what}: it broke off, or has more than 4 MiB"),
-                )),
-            },
-            _ => Err(Refusal::read(answer).await.explain(call.action, &what)),
+            StatusCode::NOT_FOUND => return Ok(None),
+            StatusCode::OK => {}
+            _ => return Err(Refusal::read(answer).await.explain(call.action, &what)),
+        }
+        let media_type = answer.headers().get(CONTENT_TYPE);
+        let media_type = media_type.and_then(|told| Some(told.to_str().ok()?.to_owned()));
+        match limited(answer, MANIFEST_MAX_BYTES).await {
+            Some(content) => Ok(Some(RawManifest {
+                content: content.into(),
+                media_type,
+            })),
+            None => Err(StoreError::new(
+                StoreErrorKind::Transient,
+                format!("can't read {what}: it broke off, or has more than 4 MiB"),
+            )),
         }
     }
 

@@ -11,6 +11,7 @@ pub(crate) struct Desk {
     pub(crate) origin: Origin,
     pub(crate) dir: TempDir,
     files: Vec<Value>,
+    images: Vec<Value>,
     environment: Vec<(String, String)>,
 }
 
@@ -20,6 +21,7 @@ impl Desk {
             origin: Origin::start().unwrap(),
             dir: TempDir::new().unwrap(),
             files: Vec::new(),
+            images: Vec::new(),
             environment: Vec::new(),
         }
     }
@@ -31,6 +33,12 @@ impl Desk {
         self.origin.publish(format!("/{path}"), file);
         self.files
             .push(json!({"canonical": url, "download": url, "sha": sha}));
+    }
+
+    /// Lists an image.
+    pub(crate) fn image(&mut self, name: &str) {
+        self.images
+            .push(json!({"canonical": name, "download": name}));
     }
 
     /// The flags that take a host's files from the origin.
@@ -54,7 +62,8 @@ impl Desk {
 
     /// Runs a subcommand on the list, with nothing of this machine's environment.
     pub(crate) async fn run<S: AsRef<str>>(&self, subcommand: &str, arguments: &[S]) -> Output {
-        self.write("list.json", &json!({"files": self.files}).to_string());
+        let list = json!({"files": self.files, "images": self.images});
+        self.write("list.json", &list.to_string());
         let list = ["--assets", "list.json"];
         let arguments = arguments.iter().map(AsRef::as_ref);
         self.bare(subcommand, list.into_iter().chain(arguments))
