@@ -16,6 +16,7 @@ use crate::images::plan::Planned;
 use crate::images::shelf::Shelf;
 use crate::images::{self, Carried, Gather, Image};
 use crate::index::ImageEntry;
+use crate::origin::Origins;
 use crate::report::Report;
 use crate::sync::Wanted;
 use crate::transfer::Mirror;
@@ -37,6 +38,17 @@ pub(super) async fn bring(
     observer: &Arc<dyn Observer>,
     stop: &CancellationToken,
 ) -> anyhow::Result<Option<Report>> {
+    bring_from(parts::origins(config)?, config, wanted, observer, stop).await
+}
+
+/// The same, from upstreams that others work with as well.
+pub(super) async fn bring_from(
+    origins: Origins,
+    config: &Config,
+    wanted: &mut [Wanted],
+    observer: &Arc<dyn Observer>,
+    stop: &CancellationToken,
+) -> anyhow::Result<Option<Report>> {
     let names = names(config, wanted);
     let registry = &config.registry;
     if names.is_empty() && registry.from_layout.is_none() {
@@ -45,8 +57,13 @@ pub(super) async fn bring(
     if !registry.has_place() {
         bail!("where do images go? Give --to-registry HOST[/PATH] or --to-layout DIR");
     }
+    if config.shard.is_some() {
+        bail!(
+            "images are not shared among workers: leave them out of those with --shard, and bring them by one 'sync --no-files'"
+        );
+    }
     let begun = Instant::now();
-    let imaging = Imaging::new(config, observer).await?;
+    let imaging = Imaging::new(origins, config, observer).await?;
     let gathering = imaging.gather(config, names, observer.as_ref());
     let Some(gathered) = stop.run_until_cancelled(gathering).await else {
         return Ok(Some(interrupted()));
@@ -97,14 +114,18 @@ pub(super) fn tell(planned: &[Planned], observer: &dyn Observer) {
 }
 
 impl Imaging {
-    async fn new(config: &Config, observer: &Arc<dyn Observer>) -> anyhow::Result<Self> {
+    async fn new(
+        origins: Origins,
+        config: &Config,
+        observer: &Arc<dyn Observer>,
+    ) -> anyhow::Result<Self> {
         let from = config.registry.from_layout.as_deref();
         let from = from.map(|dir| Arc::new(LayoutShelf::new(dir)));
         let mut shelves: Vec<Arc<dyn Shelf>> = Vec::new();
         shelves.extend(from.iter().map(|from| Arc::clone(from) as Arc<dyn Shelf>));
         shelves.extend(parts::shelves(config)?);
         let blobs = shelves.iter().map(|shelf| shelf.blobs()).collect();
-        let mirror = parts::mirror_of_blobs(config, blobs, Arc::clone(observer)).await?;
+        let mirror = parts::mirror_of_blobs(origins, config, blobs, Arc::clone(observer)).await?;
         Ok(Self {
             from,
             shelves,

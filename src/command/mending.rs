@@ -39,7 +39,9 @@ pub(super) async fn images(
     }
     let begun = Instant::now();
     let blobs = shelves.iter().map(|shelf| shelf.blobs()).collect();
-    let mirror = parts::mirror_of_blobs(config, blobs, Arc::clone(observer)).await?;
+    let mirror =
+        parts::mirror_of_blobs(parts::origins(config)?, config, blobs, Arc::clone(observer))
+            .await?;
     let gather = Gather {
         origins: &mirror.origins,
         limits: &mirror.limits,

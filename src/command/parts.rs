@@ -196,13 +196,15 @@ pub(super) async fn mirror_from(
 
 /// Everything that brings blobs of images to these stores. Its spool is beside the files'.
 pub(super) async fn mirror_of_blobs(
+    origins: Origins,
     config: &Config,
     targets: Vec<Arc<dyn Store>>,
     observer: Arc<dyn Observer>,
 ) -> anyhow::Result<Arc<Mirror>> {
     let mut config = config.clone();
     config.spool.dir = Some(config.spool_folder()?.join("images"));
-    let mirror = mirror(&config, targets, observer, CancellationToken::new()).await?;
+    let draining = CancellationToken::new();
+    let mirror = mirror_from(origins, &config, targets, observer, draining).await?;
     Ok(Arc::new(mirror))
 }
 

@@ -96,6 +96,7 @@ pub async fn carry(
         };
         load.carry(brought, settled)
     });
+    let carrying: Vec<_> = carrying.collect();
     stream::iter(carrying).buffered(AT_ONCE).collect().await
 }
 

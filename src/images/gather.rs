@@ -93,6 +93,7 @@ impl Gather<'_> {
             let image = self.image(&reference, platforms).await;
             (reference, image)
         });
+        let looked_at: Vec<_> = looked_at.collect();
         let mut looked_at = stream::iter(looked_at).buffered(IMAGES_AT_ONCE);
         let mut images = Vec::with_capacity(total);
         while let Some(image) = looked_at.next().await {
@@ -165,6 +166,7 @@ impl Gather<'_> {
                 let manifest = self.known_or_read(reference, child.digest, known).await?;
                 self.tree(reference, manifest, storeys - 1, known).await
             });
+            let branches: Vec<_> = branches.collect();
             let branches = stream::iter(branches).buffered(CHILDREN_AT_ONCE);
             let mut manifests = branches.try_concat().await?;
             manifests.push(manifest);

@@ -67,6 +67,7 @@ pub async fn plan(
         let steps = try_join_all(shelves.iter().map(|shelf| step(shelf, &image))).await?;
         look(image, steps, shelves).await
     });
+    let looks: Vec<_> = looks.collect();
     let looked = stream::iter(looks).buffered(LOOKED_FOR_AT_ONCE);
     Ok(planned(looked.try_collect().await?, shelves, regions))
 }
@@ -85,6 +86,7 @@ pub async fn plan_mending(
         let steps = shelves.iter().zip(lacking).map(step).collect();
         look(image, steps, shelves).await
     });
+    let looks: Vec<_> = looks.collect();
     let looked = stream::iter(looks).buffered(LOOKED_FOR_AT_ONCE);
     Ok(planned(looked.try_collect().await?, shelves, regions))
 }
@@ -132,19 +134,8 @@ async fn look(
     steps: Vec<Step>,
     shelves: &[Arc<dyn Shelf>],
 ) -> Result<Looked, StoreError> {
-    let blobs = image.blobs().into_iter().cloned().map(|blob| {
-        let steps = &steps;
-        async move {
-            let lacking = shelves.iter().zip(steps).map(|(shelf, step)| async {
-                match step {
-                    Step::Put { repository } => Ok(!shelf.has_blob(repository, &blob).await?),
-                    Step::Held | Step::Refused { .. } => Ok::<_, StoreError>(false),
-                }
-            });
-            let lacking = try_join_all(lacking).await?;
-            Ok::<_, StoreError>((blob, lacking))
-        }
-    });
+    let blobs = image.blobs().into_iter().cloned();
+    let blobs: Vec<_> = blobs.map(|blob| lacking(blob, &steps, shelves)).collect();
     let looked = stream::iter(blobs).buffered(LOOKED_FOR_AT_ONCE);
     let looked: Vec<(Blob, Vec<bool>)> = looked.try_collect().await?;
     let missing = looked
@@ -156,6 +147,22 @@ async fn look(
         steps,
         missing,
     })
+}
+
+/// At which shelves a blob is missing.
+async fn lacking(
+    blob: Blob,
+    steps: &[Step],
+    shelves: &[Arc<dyn Shelf>],
+) -> Result<(Blob, Vec<bool>), StoreError> {
+    let mut lacking = Vec::new();
+    for (shelf, step) in shelves.iter().zip(steps) {
+        lacking.push(match step {
+            Step::Put { repository } => !shelf.has_blob(repository, &blob).await?,
+            Step::Held | Step::Refused { .. } => false,
+        });
+    }
+    Ok((blob, lacking))
 }
 
 async fn step(shelf: &Arc<dyn Shelf>, image: &Image) -> Result<Step, StoreError> {

@@ -46,6 +46,7 @@ impl Gather<'_> {
         let manifests = image.manifests.iter().map(|manifest| manifest.digest);
         let manifests = manifests.filter(|digest| !attestations.contains(digest));
         let attached = manifests.map(|digest| self.attached(&image.reference, digest));
+        let attached: Vec<_> = attached.collect();
         let attached = stream::iter(attached).buffered(AT_ONCE);
         let mut attached: Vec<Image> = attached.try_concat().await?;
         let mut seen: HashSet<Reference> = HashSet::new();

@@ -362,8 +362,8 @@ async fn a_spool_that_breaks_leaves_nothing(bench: &Bench) {
 }
 
 async fn a_put_that_is_dropped_leaves_all_or_nothing(bench: &Bench) {
-    for (wait, seed) in [(0, 10), (1, 11), (3, 12), (10, 13), (30, 14)] {
-        let content = bytes(24 << 20, seed);
+    for (wait, seed) in [(0, 10), (1, 11), (5, 12), (20, 13)] {
+        let content = bytes(8 << 20, seed);
         let (verified, _path, _dir) = spooled(&content).await;
         let digest = verified.digests().sha256;
         bench.need(digest, &["a"]);

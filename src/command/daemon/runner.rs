@@ -12,6 +12,7 @@ use super::process::{Process, Versions};
 use super::sets;
 use super::standing::{Told, standing};
 use crate::board::{ReleaseState, ReleaseStatus};
+use crate::command::imaging;
 use crate::command::leases::{All, Taker};
 use crate::command::targets::{Bears, Purpose as At, Targets};
 use crate::command::{parts, places};
@@ -128,12 +129,15 @@ impl SetRunner {
 
     async fn sync_under_lease(
         &self,
-        following: Following,
+        mut following: Following,
         mut targets: Targets,
         observer: Arc<dyn Observer>,
         closing: &Closing,
         stop: &CancellationToken,
     ) -> anyhow::Result<Ran> {
+        let origins = self.all.origins.clone();
+        let wanted = &mut following.wanted;
+        let images = imaging::bring_from(origins, &self.config, wanted, &observer, stop).await?;
         let draining = closing.draining.clone();
         let (origins, here) = (self.all.origins.clone(), targets.here.clone());
         let mirror = parts::mirror_from(origins, &self.config, here, observer, draining);
@@ -153,6 +157,9 @@ impl SetRunner {
         let marked_before = prepared.marked_before();
         prepared.measure(&mirror, stop).await;
         let mut report = self.carry_out(&mirror, prepared, stop).await;
+        if let Some(images) = images {
+            report = report.after(images);
+        }
         report.away.clone_from(&targets.away);
         drop(mirror);
         let told = Told {

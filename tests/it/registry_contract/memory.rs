@@ -7,7 +7,6 @@ use kops_mirror::loopback::registry::{LoopbackRegistry, Options};
 use kops_mirror::store::registry::{RegistryOptions, RegistryStore};
 
 use super::{Bench, Known, spooled};
-use crate::store_contract::bytes;
 
 const LENGTH: usize = 64 << 20;
 
@@ -36,7 +35,7 @@ async fn sends_a_long_blob() {
         store: RegistryStore::connect(options).unwrap(),
         server: None,
     };
-    let (content, _path, _dir) = spooled(&bytes(LENGTH, 1)).await;
+    let (content, _path, _dir) = spooled(&vec![7; LENGTH]).await;
     let digest = content.digests().sha256;
     bench.need(digest, &["a"]);
     // What was needed to write the spool counts no more.
