@@ -15,12 +15,14 @@ mod report;
 pub mod shelf;
 mod signatures;
 pub mod source;
+mod telling;
 
 use std::collections::HashSet;
 
 pub use self::carry::{Carried, Ended, carry};
 pub use self::gather::{Gather, GatherError};
 pub use self::report::report;
+pub use self::telling::ByImage;
 use crate::digest::Digest;
 use crate::image::{Blob, Manifest, Reference};
 

@@ -103,7 +103,8 @@ impl Gather<'_> {
         images
     }
 
-    /// Looks at one image. Without `platforms` it is what its registry has, with all platforms and attestations.
+    /// Looks at one image. Without `platforms`, or named by its digest, it is what its registry has, with all platforms and
+    /// attestations.
     pub async fn image(
         &self,
         reference: &Reference,
@@ -112,7 +113,9 @@ impl Gather<'_> {
         let url = source::manifest(reference, &reference.wanted());
         let mut root = self.manifest(&url, reference.digest()).await?;
         let published = root.digest;
-        if root.is_index() && !platforms.is_empty() {
+        // What is named by its digest would not be found by it any more.
+        let may_be_thinned = root.is_index() && reference.digest().is_none();
+        if may_be_thinned && !platforms.is_empty() {
             root = thinned(&root, platforms)?;
         }
         let mut manifests = self.tree(reference, root, STOREYS_MAX).await?;

@@ -1,9 +1,9 @@
 //! What each shelf lacks of an image.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use futures::future::try_join_all;
+use futures::future::join_all;
 use futures::stream::{self, StreamExt, TryStreamExt};
 
 use super::Image;
@@ -39,7 +39,7 @@ pub enum Step {
     Put {
         repository: String,
     },
-    /// It can't be named there.
+    /// It can't be named there, or it can't be found out what is there.
     Refused {
         why: String,
     },
@@ -57,23 +57,18 @@ impl Planned {
     }
 }
 
-/// Looks what is there, and tells each shelf to which repositories the missing blobs go.
+/// Looks what is there. What can't be looked at is refused there, and the rest goes on.
 pub async fn plan(
     images: Vec<Image>,
     shelves: &[Arc<dyn Shelf>],
     regions: &[BlobRegion],
-) -> Result<Vec<Planned>, StoreError> {
+) -> Vec<Planned> {
     let looks = images.into_iter().map(|image| look(image, shelves));
     let looked: Vec<Looked> = stream::iter(looks)
         .buffered(LOOKED_FOR_AT_ONCE)
-        .try_collect()
-        .await?;
+        .collect()
+        .await;
     let holders = holders(&looked);
-    for (at, shelf) in shelves.iter().enumerate() {
-        for (blob, repositories) in wanting(&looked, at) {
-            shelf.expect(blob, repositories);
-        }
-    }
     let planned = looked.into_iter().map(|looked| {
         let Looked {
             image,
@@ -91,7 +86,7 @@ pub async fn plan(
             items,
         }
     });
-    Ok(planned.collect())
+    planned.collect()
 }
 
 /// An image, and which of its blobs are missing: at which shelves.
@@ -101,31 +96,40 @@ struct Looked {
     missing: Vec<(Blob, Vec<bool>)>,
 }
 
-async fn look(image: Image, shelves: &[Arc<dyn Shelf>]) -> Result<Looked, StoreError> {
-    let steps = try_join_all(shelves.iter().map(|shelf| step(shelf, &image))).await?;
-    let blobs = image.blobs().into_iter().cloned().map(|blob| {
-        let steps = &steps;
-        async move {
-            let lacking = shelves.iter().zip(steps).map(|(shelf, step)| async {
-                match step {
-                    Step::Put { repository } => Ok(!shelf.has_blob(repository, &blob).await?),
-                    Step::Held | Step::Refused { .. } => Ok::<_, StoreError>(false),
-                }
-            });
-            let lacking = try_join_all(lacking).await?;
-            Ok::<_, StoreError>((blob, lacking))
-        }
+async fn look(image: Image, shelves: &[Arc<dyn Shelf>]) -> Looked {
+    let places = join_all(shelves.iter().map(|shelf| place(shelf, &image))).await;
+    let (steps, lacks): (Vec<Step>, Vec<Vec<bool>>) = places.into_iter().unzip();
+    let blobs = image.blobs().into_iter().enumerate().map(|(at, blob)| {
+        let lacking = lacks.iter().map(|lacks| lacks.get(at) == Some(&true));
+        (blob.clone(), lacking.collect::<Vec<bool>>())
     });
-    let looked = stream::iter(blobs).buffered(LOOKED_FOR_AT_ONCE);
-    let looked: Vec<(Blob, Vec<bool>)> = looked.try_collect().await?;
-    let missing = looked
-        .into_iter()
+    let missing = blobs
         .filter(|(_, lacking)| lacking.contains(&true))
         .collect();
-    Ok(Looked {
+    Looked {
         image,
         steps,
         missing,
+    }
+}
+
+/// What is to be done at one shelf, and which of the image's blobs it lacks.
+async fn place(shelf: &Arc<dyn Shelf>, image: &Image) -> (Step, Vec<bool>) {
+    let looking = async {
+        let step = step(shelf, image).await?;
+        let Step::Put { repository } = &step else {
+            return Ok((step, Vec::new()));
+        };
+        let looks = image.blobs().into_iter().map(|blob| async move {
+            Ok::<bool, StoreError>(!shelf.has_blob(repository, blob).await?)
+        });
+        let looks = stream::iter(looks).buffered(LOOKED_FOR_AT_ONCE);
+        let lacks = looks.try_collect().await?;
+        Ok::<_, StoreError>((step, lacks))
+    };
+    looking.await.unwrap_or_else(|error| {
+        let why = told(&error);
+        (Step::Refused { why }, Vec::new())
     })
 }
 
@@ -154,23 +158,6 @@ fn holders(looked: &[Looked]) -> BTreeMap<Digest, Vec<Reference>> {
         }
     }
     holders
-}
-
-/// The repositories at one shelf that lack a blob.
-fn wanting(looked: &[Looked], at: usize) -> BTreeMap<Digest, BTreeSet<String>> {
-    let mut wanting: BTreeMap<Digest, BTreeSet<String>> = BTreeMap::new();
-    for Looked { steps, missing, .. } in looked {
-        let Step::Put { repository } = &steps[at] else {
-            continue;
-        };
-        for (blob, _) in missing.iter().filter(|(_, lacking)| lacking[at]) {
-            wanting
-                .entry(blob.digest)
-                .or_default()
-                .insert(repository.clone());
-        }
-    }
-    wanting
 }
 
 fn item(blob: &Blob, holders: &[Reference], regions: &[BlobRegion], lacking: &[bool]) -> Item {

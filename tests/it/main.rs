@@ -18,6 +18,7 @@ mod daemon;
 mod demo;
 mod faults;
 mod folder_store;
+mod images;
 mod lease;
 mod link;
 mod loopback_origin;
