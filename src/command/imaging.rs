@@ -9,7 +9,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::parts;
 use crate::config::Config;
-use crate::events::{Observer, told};
+use crate::events::{Event, Observer, told};
 use crate::image::Reference;
 use crate::images::layout::LayoutShelf;
 use crate::images::shelf::Shelf;
@@ -60,6 +60,10 @@ pub(super) async fn bring(
     let carried = images::carry(planned, &imaging.shelves, &imaging.mirror, stop).await;
     for wanted in wanted {
         imaging.note(wanted, &carried);
+        if let (Some(why), false) = (&wanted.lacks, stop.is_cancelled()) {
+            let what = format!("{} is not marked as ready: {why}", wanted.release.name);
+            observer.event(&Event::Warned { what });
+        }
     }
     Ok(Some(Report {
         elapsed: begun.elapsed(),

@@ -213,11 +213,7 @@ impl Load<'_> {
         join_all(preparing).await
     }
 
-    async fn bring(
-        &self,
-        brought: Vec<Brought>,
-        carried: &mut Carried,
-    ) {
+    async fn bring(&self, brought: Vec<Brought>, carried: &mut Carried) {
         let (items, waiting): (Vec<Item>, Vec<_>) = brought.into_iter().unzip();
         let names: Vec<Option<Digest>> = items.iter().map(|item| item.wanted.name()).collect();
         let mut waiting: BTreeMap<Option<Digest>, _> = names.into_iter().zip(waiting).collect();

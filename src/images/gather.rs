@@ -167,17 +167,16 @@ impl Gather<'_> {
     ) -> Result<Manifest, GatherError> {
         let document = self.document(&source, &media::ACCEPTED).await?;
         let url = source.to_string();
-        let media_type = document.media_type.as_deref();
-        let manifest = Manifest::parse(document.content, media_type, wanted).map_err(|source| {
-            let url = url.clone();
-            GatherError::Manifest { url, source }
-        })?;
-        let got = manifest.digest;
-        let same_kind = |told: &Digest| told.algorithm() == got.algorithm();
-        match document.digest.filter(same_kind) {
-            Some(told) if told != got => Err(GatherError::Disagrees { url, told, got }),
-            _ => Ok(manifest),
+        // Before it is read: what was damaged on the way may be no manifest, and comes whole the next time.
+        if let Some(told) = document.digest {
+            let got = Digest::of(told.algorithm(), &document.content);
+            if told != got {
+                return Err(GatherError::Disagrees { url, told, got });
+            }
         }
+        let media_type = document.media_type.as_deref();
+        Manifest::parse(document.content, media_type, wanted)
+            .map_err(|source| GatherError::Manifest { url, source })
     }
 
     /// One attempt to read a document, when its host has a connection for it.

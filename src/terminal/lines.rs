@@ -146,7 +146,10 @@ pub(super) fn line(event: &Event, colour: bool) -> Option<String> {
             match images {
                 None => format!("{crossing} files to transfer{bytes}{looks}; {skipped} are there"),
                 Some(images) => {
-                    format!("{images} images to transfer in {crossing} blobs{bytes}; {skipped} are there")
+                    let s = if *images == 1 { "" } else { "s" };
+                    format!(
+                        "{images} image{s} to transfer, {crossing} blobs{bytes}; {skipped} are there"
+                    )
                 }
             }
         }

@@ -118,7 +118,10 @@ impl Fault {
                 .operation
                 .is_none_or(|wanted| wanted == asked.operation)
             && self.repository.as_ref().is_none_or(is_of)
-            && self.reference.as_ref().is_none_or(|wanted| *wanted == asked.reference)
+            && self
+                .reference
+                .as_ref()
+                .is_none_or(|wanted| *wanted == asked.reference)
     }
 }
 

@@ -41,9 +41,10 @@ async fn what_was_damaged_on_the_way_by_hand_is_not_put() {
     content[1000] ^= 1;
     std::fs::write(gallery.path(&blob), content).unwrap();
     // The source is out of reach.
-    gallery.source.faults().order(
-        kops_mirror::loopback::registry::Fault::unavailable().always(),
-    );
+    gallery
+        .source
+        .faults()
+        .order(kops_mirror::loopback::registry::Fault::unavailable().always());
     let mut command = gallery.sync();
     command.arg("--from-layout").arg(gallery.path("layout"));
     command.args(["--to-registry", &gallery.place()]);
@@ -73,7 +74,12 @@ async fn a_platform_alone_is_an_index_of_it() {
     assert_eq!(architectures[0], "amd64");
     assert!(!architectures.contains(&&Value::from("arm64")));
     assert!(there.blobs.len() < gallery.source.find("team/app").unwrap().blobs.len());
-    assert!(gallery.layers.iter().all(|layer| there.blobs.contains_key(layer)));
+    assert!(
+        gallery
+            .layers
+            .iter()
+            .all(|layer| there.blobs.contains_key(layer))
+    );
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -84,7 +90,11 @@ async fn an_image_that_is_named_by_digest_is_found_by_it() {
     for platform in [None, Some("linux/amd64")] {
         // Thinned it would be another, and nobody would find it.
         let mut command = gallery.bring(&[&named]);
-        command.args(platform.iter().flat_map(|platform| ["--platform", *platform]));
+        command.args(
+            platform
+                .iter()
+                .flat_map(|platform| ["--platform", *platform]),
+        );
         let output = finish(command).await;
         assert_eq!(output.status.code(), Some(0), "{}", told(&output));
         let there = gallery.target.find("mirror/team-app").unwrap();

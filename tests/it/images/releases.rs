@@ -16,7 +16,8 @@ fn listed(gallery: &Gallery, origin: &Origin) -> std::process::Command {
     let sha = file.content.digests(&[]).sha256.hex();
     origin.publish("/release/v1.34.8/bin/linux/amd64/kubelet", file);
     let images = [APP, TOOL].map(|image| json!({"canonical": image, "download": image}));
-    let list = json!({"images": images, "files": [{"canonical": url, "download": url, "sha": sha}]});
+    let list =
+        json!({"images": images, "files": [{"canonical": url, "download": url, "sha": sha}]});
     gallery.write("list.json", &list.to_string());
     let mut command = gallery.bring(&[]);
     command
@@ -50,7 +51,8 @@ async fn a_release_is_marked_once_its_images_are_there() {
     let output = finish(listed(&gallery, &origin)).await;
     let said = told(&output);
     assert_eq!(output.status.code(), Some(1), "{said}");
-    assert!(said.contains(&format!("images are missing: {APP}")), "{said}");
+    let why = format!("is not marked as ready: images are missing: {APP}\n");
+    assert!(said.contains(&why), "{said}");
     gallery.assert_same(&[TOOL]);
     let file = gallery.path("files/release/v1.34.8/bin/linux/amd64/kubelet");
     assert!(file.exists(), "the file is there");

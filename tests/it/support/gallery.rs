@@ -4,6 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD as BASE64;
 use bytes::Bytes;
 use kops_mirror::digest::{Algorithm, Digest};
 use kops_mirror::image::{Naming, Reference, media};
@@ -58,13 +60,17 @@ impl Publisher<'_> {
         let digest = self
             .registry
             .add_manifest(self.repository, tag, media_type, text);
-        let described = json!({"mediaType": media_type, "digest": digest.to_string(), "size": size});
+        let described =
+            json!({"mediaType": media_type, "digest": digest.to_string(), "size": size});
         (digest, described)
     }
 
     fn image(&self, tag: Option<&str>, name: &str, layers: &[Value]) -> (Digest, Value) {
         let config = json!({"architecture": name, "os": "linux"}).to_string();
-        let config = self.blob(config.into_bytes(), "application/vnd.oci.image.config.v1+json");
+        let config = self.blob(
+            config.into_bytes(),
+            "application/vnd.oci.image.config.v1+json",
+        );
         let document = json!({"schemaVersion": 2, "mediaType": media::MANIFEST, "config": config, "layers": layers});
         self.manifest(tag, media::MANIFEST, &document)
     }
@@ -134,7 +140,8 @@ impl Gallery {
             );
         }
         gallery.write("settings.toml", &settings);
-        let login = json!({"username": options.user, "password": options.password});
+        let login = BASE64.encode(format!("{}:{}", options.user, options.password));
+        let login = json!({"auth": login});
         let logins = json!({"auths": {at.to_string(): login}}).to_string();
         std::fs::create_dir(gallery.path(".docker")).unwrap();
         gallery.write(".docker/config.json", &logins);
@@ -170,7 +177,6 @@ impl Gallery {
             .arg(self.path("settings.toml"))
             .arg("--spool")
             .arg(self.path("spool"))
-            .args(["--connections", "4"])
             .args([
                 "--origin",
                 &format!("{HOST}=http://{}/", self.source.address()),
