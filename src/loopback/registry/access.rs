@@ -89,13 +89,14 @@ impl Registry {
     /// Refuses who may not do what is asked.
     pub(super) fn admit(&self, asked: &Asked, headers: &HeaderMap) -> Result<(), Refusal> {
         match asked.operation {
-            // These look themselves.
-            Operation::Token | Operation::Ecr | Operation::Other => return Ok(()),
             Operation::GetStored if headers.contains_key(AUTHORIZATION) => {
                 let message = "Only one auth mechanism allowed";
                 return Err(Refusal::new(400, "InvalidArgument", message));
             }
-            Operation::GetStored => return Ok(()),
+            // The others look themselves.
+            Operation::Token | Operation::Ecr | Operation::Other | Operation::GetStored => {
+                return Ok(());
+            }
             _ => {}
         }
         let action = if asked.pushes() { "push" } else { "pull" };
