@@ -88,14 +88,19 @@ impl Origins {
             if response.status() != StatusCode::UNAUTHORIZED {
                 return Ok(response);
             }
-            if let Some(sent) = sent {
-                tokens.refused(url, &scope, &sent);
+            if let Some(sent) = &sent {
+                tokens.refused(url, &scope, sent);
             }
             let token = self.token(source, url, response.headers(), &scope).await;
             let token = token.map_err(|why| OriginError::Challenge {
                 url: source.to_string(),
                 source: why,
             })?;
+            // A user and a password stay the same: that they were refused is the last word.
+            if sent.as_ref() == Some(&token) {
+                tokens.refused(url, &scope, &token);
+                return Ok(response);
+            }
             read_away(response).await;
             sent = Some(token);
         }
