@@ -23,8 +23,10 @@ pub enum Event {
     /// The link to `place` is being measured over so many connections.
     Measuring { place: String, connections: usize },
     /// What is to be done is known: so many files, `inspected` of them only to be looked at unless they turn out to be wrong. `bytes`
-    /// is None while a length among them is unknown.
+    /// is None while a length among them is unknown. With `images` the transfers are of blobs of so many of these, and those
+    /// that are there are images too.
     Planned {
+        images: Option<usize>,
         transfers: usize,
         inspected: usize,
         bytes: Option<u64>,

@@ -16,6 +16,7 @@ mod report;
 pub mod shelf;
 mod signatures;
 pub mod source;
+mod telling;
 
 use std::collections::HashSet;
 
@@ -23,6 +24,7 @@ pub use self::carry::{Carried, Ended, carry};
 pub use self::gather::{Gather, GatherError};
 pub(crate) use self::report::key;
 pub use self::report::report;
+pub use self::telling::ByImage;
 use crate::digest::Digest;
 use crate::image::{Blob, Manifest, Reference};
 

@@ -82,10 +82,43 @@ impl Kind {
     }
 }
 
+/// What a run carries.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Thing {
+    #[default]
+    File,
+    /// A container image, with all its blobs and manifests.
+    Image,
+}
+
+#[expect(
+    clippy::trivially_copy_pass_by_ref,
+    reason = "serde asks for a reference"
+)]
+fn is_file(thing: &Thing) -> bool {
+    *thing == Thing::File
+}
+
+impl Thing {
+    /// As wide for one as for several.
+    fn counted(self, count: usize) -> &'static str {
+        match (self, count) {
+            (Self::File, 1) => "file ",
+            (Self::File, _) => "files",
+            (Self::Image, 1) => "image ",
+            (Self::Image, _) => "images",
+        }
+    }
+}
+
 /// What became of one asset, and why.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Outcome {
+    /// An image's full name, where it is one.
     pub key: Key,
+    #[serde(skip_serializing_if = "is_file")]
+    pub of: Thing,
     pub kind: Kind,
     /// What a failure was of.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -251,9 +284,11 @@ impl Report {
     pub fn after(mut self, mut earlier: Self) -> Self {
         earlier.outcomes.append(&mut self.outcomes);
         earlier.links.append(&mut self.links);
+        earlier.stores.append(&mut self.stores);
         Self {
             outcomes: earlier.outcomes,
             links: earlier.links,
+            stores: earlier.stores,
             bytes_fetched: self.bytes_fetched + earlier.bytes_fetched,
             bytes_refetched: self.bytes_refetched + earlier.bytes_refetched,
             elapsed: self.elapsed + earlier.elapsed,
@@ -274,7 +309,7 @@ impl Report {
         Exit::Done
     }
 
-    /// Counts are of files.
+    /// Counts are of files and images.
     pub fn totals(&self) -> Totals {
         let count = |kind| self.of(kind).count();
         let wanted = self.outcomes.iter().filter(|o| o.kind != Kind::Skipped);
@@ -359,17 +394,29 @@ impl Report {
     }
 
     fn write_counts(&self, out: &mut String) -> fmt::Result {
+        let is_there = |thing| self.outcomes.iter().any(|outcome| outcome.of == thing);
+        if is_there(Thing::Image) {
+            self.write_counts_of(Thing::Image, out)?;
+        }
+        if is_there(Thing::File) || !is_there(Thing::Image) {
+            self.write_counts_of(Thing::File, out)?;
+        }
+        Ok(())
+    }
+
+    fn write_counts_of(&self, thing: Thing, out: &mut String) -> fmt::Result {
         for kind in Kind::ALL {
-            let count = self.of(kind).count();
+            let outcomes = || self.of(kind).filter(|outcome| outcome.of == thing);
+            let count = outcomes().count();
             let always = matches!(kind, Kind::Transferred | Kind::Skipped | Kind::Failed);
             if count == 0 && !always {
                 continue;
             }
-            let files = if count == 1 { "file " } else { "files" };
-            let bytes: u64 = self.of(kind).filter_map(|outcome| outcome.bytes).sum();
+            let things = thing.counted(count);
+            let bytes: u64 = outcomes().filter_map(|outcome| outcome.bytes).sum();
             let bytes = BinaryBytes(bytes).to_string();
             let count = HumanCount(count as u64).to_string();
-            writeln!(out, "{:<12} {count:>7} {files} {bytes:>12}", kind.title())?;
+            writeln!(out, "{:<12} {count:>7} {things} {bytes:>12}", kind.title())?;
         }
         Ok(())
     }
@@ -454,6 +501,7 @@ mod tests {
     fn outcome(key: &str, kind: Kind, bytes: u64) -> Outcome {
         Outcome {
             key: key.parse().unwrap(),
+            of: Thing::File,
             kind,
             class: None,
             bytes: Some(bytes),

@@ -448,6 +448,7 @@ pub async fn carry_out(
     } = prepared;
     let busy: Vec<&Item> = plan.all().filter(|item| !item.is_done()).collect();
     mirror.observer.event(&Event::Planned {
+        images: None,
         transfers: busy.len(),
         inspected: busy.iter().filter(|item| !item.needs_content()).count(),
         bytes: busy.iter().map(|item| item.likely_length()).sum(),

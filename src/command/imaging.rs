@@ -1,6 +1,6 @@
 //! The images of a run: gathered, brought to their shelves, and told to the releases that they belong to.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use anyhow::bail;
@@ -12,9 +12,8 @@ use crate::config::Config;
 use crate::events::{Event, Observer, told};
 use crate::image::Reference;
 use crate::images::layout::LayoutShelf;
-use crate::images::plan::Planned;
 use crate::images::shelf::Shelf;
-use crate::images::{self, Carried, Gather, Image};
+use crate::images::{self, ByImage, Carried, Gather, Image};
 use crate::index::ImageEntry;
 use crate::origin::Origins;
 use crate::report::Report;
@@ -63,7 +62,8 @@ pub(super) async fn bring_from(
         );
     }
     let begun = Instant::now();
-    let imaging = Imaging::new(origins, config, observer).await?;
+    let telling = Arc::new(ByImage::new(Arc::clone(observer)));
+    let imaging = Imaging::new(origins, config, Arc::clone(&telling) as Arc<dyn Observer>).await?;
     let gathering = imaging.gather(config, names, observer.as_ref());
     let Some(gathered) = stop.run_until_cancelled(gathering).await else {
         return Ok(Some(interrupted()));
@@ -73,11 +73,14 @@ pub(super) async fn bring_from(
     let Some(planned) = stop.run_until_cancelled(planning).await else {
         return Ok(Some(interrupted()));
     };
-    let planned = planned?;
-    tell(&planned, observer.as_ref());
+    telling.plan(&planned);
     let carried = images::carry(planned, &imaging.shelves, &imaging.mirror, stop).await;
     for wanted in wanted {
         imaging.note(wanted, &carried);
+        if let (Some(why), false) = (&wanted.lacks, stop.is_cancelled()) {
+            let what = format!("{} is not marked as ready: {why}", wanted.release.name);
+            observer.event(&Event::Warned { what });
+        }
     }
     Ok(Some(Report {
         elapsed: begun.elapsed(),
@@ -99,25 +102,11 @@ fn names(config: &Config, wanted: &[Wanted]) -> Vec<Reference> {
     names.into_iter().cloned().collect()
 }
 
-/// Says how much there is to do.
-pub(super) fn tell(planned: &[Planned], observer: &dyn Observer) {
-    let items = || planned.iter().flat_map(|planned| &planned.items);
-    let blobs: BTreeMap<_, _> = items()
-        .map(|item| (item.wanted.asset.key.clone(), item.likely_length()))
-        .collect();
-    observer.event(&Event::Planned {
-        transfers: blobs.len(),
-        inspected: 0,
-        bytes: blobs.values().copied().sum(),
-        skipped: planned.iter().filter(|planned| planned.is_done()).count(),
-    });
-}
-
 impl Imaging {
     async fn new(
         origins: Origins,
         config: &Config,
-        observer: &Arc<dyn Observer>,
+        observer: Arc<dyn Observer>,
     ) -> anyhow::Result<Self> {
         let from = config.registry.from_layout.as_deref();
         let from = from.map(|dir| Arc::new(LayoutShelf::new(dir)));
@@ -125,7 +114,7 @@ impl Imaging {
         shelves.extend(from.iter().map(|from| Arc::clone(from) as Arc<dyn Shelf>));
         shelves.extend(parts::shelves(config)?);
         let blobs = shelves.iter().map(|shelf| shelf.blobs()).collect();
-        let mirror = parts::mirror_of_blobs(origins, config, blobs, Arc::clone(observer)).await?;
+        let mirror = parts::mirror_of_blobs(origins, config, blobs, observer).await?;
         Ok(Self {
             from,
             shelves,

@@ -15,7 +15,7 @@ use crate::image::{Manifest, Reference};
 use crate::images::audit::{self, Audit, Finding, Named};
 use crate::images::plan::plan_mending;
 use crate::images::shelf::Shelf;
-use crate::images::{self, Carried, Ended, Gather, GatherError, Image};
+use crate::images::{self, ByImage, Carried, Ended, Gather, GatherError, Image};
 use crate::record::FailureClass;
 use crate::report::{Outcome, Report};
 use crate::sync;
@@ -39,9 +39,10 @@ pub(super) async fn images(
     }
     let begun = Instant::now();
     let blobs = shelves.iter().map(|shelf| shelf.blobs()).collect();
-    let mirror =
-        parts::mirror_of_blobs(parts::origins(config)?, config, blobs, Arc::clone(observer))
-            .await?;
+    let telling = Arc::new(ByImage::new(Arc::clone(observer)));
+    let listener = Arc::clone(&telling) as Arc<dyn Observer>;
+    let origins = parts::origins(config)?;
+    let mirror = parts::mirror_of_blobs(origins, config, blobs, listener).await?;
     let gather = Gather {
         origins: &mirror.origins,
         limits: &mirror.limits,
@@ -55,8 +56,7 @@ pub(super) async fn images(
     let Some(planned) = stop.run_until_cancelled(planning).await else {
         return Ok(Some(imaging::interrupted()));
     };
-    let planned = planned?;
-    imaging::tell(&planned, observer.as_ref());
+    telling.plan(&planned);
     let mut carried = images::carry(planned, shelves, &mirror, stop).await;
     let looking = look_again(shelves, &mut carried);
     if let Some(looked) = stop.run_until_cancelled(looking).await {

@@ -1,5 +1,6 @@
 //! Carries images to their shelves, several at a time: blobs through the engine, then the manifests that name them.
 
+use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
@@ -11,18 +12,25 @@ use tokio_util::sync::CancellationToken;
 
 use super::Image;
 use super::plan::{Planned, Step};
+use super::report::key;
 use super::shelf::Shelf;
 use crate::digest::Digest;
-use crate::events::told;
+use crate::events::{Event, told};
 use crate::image::{Manifest, Reference};
-use crate::plan::Item;
+use crate::plan::{Action, Item};
 use crate::record::FailureClass;
-use crate::retry::{Attempts, Class};
+use crate::retry::{Attempts, Class, Policy};
 use crate::store::StoreError;
 use crate::transfer::{self, Mirror};
 
 /// Images on their way at a time: each has few large blobs, and the engine bounds the connections.
 const AT_ONCE: usize = 4;
+
+/// Repositories that are got ready at a time.
+const PREPARED_AT_ONCE: usize = 4;
+
+/// A shelf is patient by itself with each request; what still fails may be mended by asking for all of it again, but rarely.
+const ATTEMPTS_MAX: u32 = 3;
 
 /// What became of an image.
 #[derive(Debug)]
@@ -65,38 +73,58 @@ impl Carried {
 /// How a blob ended at each shelf; images that have it wait for the one that brings it.
 type Settled = watch::Receiver<Option<Vec<transfer::Ended>>>;
 
+/// A blob that an image brings, for itself and for the others that have it.
+type Brought = (Item, watch::Sender<Option<Vec<transfer::Ended>>>);
+
 /// Carries what was planned. `mirror` has the shelves' blobs as its targets, in their order.
+///
+/// Every repository is got ready before the first blob moves: a blob goes to all that need it at once, and one that is not there
+/// would fail it for the others.
 pub async fn carry(
     planned: Vec<Planned>,
     shelves: &[Arc<dyn Shelf>],
     mirror: &Arc<Mirror>,
     stop: &CancellationToken,
 ) -> Vec<Carried> {
+    let loads = planned.into_iter().map(|planned| Load {
+        planned,
+        shelves,
+        mirror,
+        stop,
+    });
+    let preparing = loads.map(|load| async {
+        let ready = load.prepare().await;
+        (load, ready)
+    });
+    let preparing: Vec<_> = preparing.collect();
+    let loads: Vec<_> = stream::iter(preparing)
+        .buffered(PREPARED_AT_ONCE)
+        .collect()
+        .await;
+    let mut needed: BTreeMap<Digest, Vec<bool>> = BTreeMap::new();
+    for (load, ready) in &loads {
+        load.expect(ready, &mut needed);
+    }
     let mut settled: BTreeMap<Digest, Settled> = BTreeMap::new();
-    let mut loads = Vec::new();
-    for mut planned in planned {
+    let mut begun = Vec::new();
+    for (mut load, ready) in loads {
         let mut brought = Vec::new();
-        for item in std::mem::take(&mut planned.items) {
-            let name = item.wanted.name().expect("a blob is known by its digest");
-            if let std::collections::btree_map::Entry::Vacant(entry) = settled.entry(name) {
+        for mut item in std::mem::take(&mut load.planned.items) {
+            if let Entry::Vacant(entry) = settled.entry(name(&item)) {
                 let (settle, wait) = watch::channel(None);
+                only_where(&mut item, &needed[entry.key()]);
                 entry.insert(wait);
                 brought.push((item, settle));
             }
         }
-        loads.push((planned, brought));
+        begun.push((load, ready, brought));
     }
     let settled = &settled;
-    let carrying = loads.into_iter().map(|(planned, brought)| {
-        let load = Load {
-            planned,
-            shelves,
-            mirror,
-            stop,
-        };
-        load.carry(brought, settled)
-    });
+    let carrying = begun
+        .into_iter()
+        .map(|(load, ready, brought)| load.carry(ready, brought, settled));
     let carrying: Vec<_> = carrying.collect();
+    // Who brings a blob comes before those that wait for it, and waits for nobody before he has brought his own.
     stream::iter(carrying).buffered(AT_ONCE).collect().await
 }
 
@@ -111,7 +139,8 @@ struct Load<'a> {
 impl Load<'_> {
     async fn carry(
         self,
-        brought: Vec<(Item, watch::Sender<Option<Vec<transfer::Ended>>>)>,
+        mut ready: Vec<Option<Ended>>,
+        brought: Vec<Brought>,
         settled: &BTreeMap<Digest, Settled>,
     ) -> Carried {
         let mut carried = Carried {
@@ -121,19 +150,22 @@ impl Load<'_> {
             sources: BTreeSet::new(),
             image: self.planned.image.clone(),
         };
-        let mut ready = self.prepare().await;
         self.bring(brought, &mut carried).await;
         for blob in self.planned.image.blobs() {
             let Some(blob) = settled.get(&blob.digest) else {
                 continue;
             };
             let mut blob = blob.clone();
-            // Whoever brings it says how it ended, whatever happens.
-            let Ok(ended) = blob.wait_for(Option::is_some).await else {
-                continue;
-            };
-            for (place, ended) in ready.iter_mut().zip(ended.iter().flatten()) {
-                settle(place, ended);
+            match blob.wait_for(Option::is_some).await {
+                Ok(ended) => {
+                    for (place, ended) in ready.iter_mut().zip(ended.iter().flatten()) {
+                        settle(place, ended);
+                    }
+                }
+                // Nobody knows of it, so nothing may name it.
+                Err(_) => ready
+                    .iter_mut()
+                    .for_each(|place| settle(place, &transfer::Ended::Cancelled)),
             }
         }
         let load = &self;
@@ -147,6 +179,22 @@ impl Load<'_> {
         carried
     }
 
+    /// Says where blobs go, at each shelf that lacks them and is ready for the image.
+    fn expect(&self, ready: &[Option<Ended>], needed: &mut BTreeMap<Digest, Vec<bool>>) {
+        for item in &self.planned.items {
+            let name = name(item);
+            let needed = needed.entry(name).or_default();
+            needed.resize(self.shelves.len(), false);
+            for (at, shelf) in self.shelves.iter().enumerate() {
+                let is_lacking = item.actions[at] != Action::Skip && ready[at].is_none();
+                if let (true, Step::Put { repository }) = (is_lacking, &self.planned.steps[at]) {
+                    shelf.expect(name, BTreeSet::from([repository.clone()]));
+                    needed[at] = true;
+                }
+            }
+        }
+    }
+
     /// Gets each shelf ready that lacks the image; how it ended there already, if it did.
     async fn prepare(&self) -> Vec<Option<Ended>> {
         let preparing = self
@@ -156,24 +204,18 @@ impl Load<'_> {
             .map(|(shelf, step)| async {
                 match step {
                     Step::Held => Some(Ended::Held),
-                    Step::Refused { why } => Some(Ended::Failed {
-                        class: FailureClass::Store,
-                        why: why.clone(),
-                    }),
+                    Step::Refused { why } => Some(self.failed(why.clone())),
                     Step::Put { repository } => {
                         let preparing = self.again("make ready", || shelf.prepare(repository));
-                        preparing.await.err()
+                        let prepared = self.stop.run_until_cancelled(preparing).await;
+                        prepared.unwrap_or(Err(Ended::Cancelled)).err()
                     }
                 }
             });
         join_all(preparing).await
     }
 
-    async fn bring(
-        &self,
-        brought: Vec<(Item, watch::Sender<Option<Vec<transfer::Ended>>>)>,
-        carried: &mut Carried,
-    ) {
+    async fn bring(&self, brought: Vec<Brought>, carried: &mut Carried) {
         let (items, waiting): (Vec<Item>, Vec<_>) = brought.into_iter().unzip();
         let names: Vec<Option<Digest>> = items.iter().map(|item| item.wanted.name()).collect();
         let mut waiting: BTreeMap<Option<Digest>, _> = names.into_iter().zip(waiting).collect();
@@ -210,7 +252,25 @@ impl Load<'_> {
         match self.stop.run_until_cancelled(naming).await {
             None => Ended::Cancelled,
             Some(Err(ended)) => ended,
-            Some(Ok(())) => Ended::Stored,
+            Some(Ok(())) => {
+                self.mirror.observer.event(&Event::Published {
+                    key: key(&image.reference),
+                    place: shelf.place().to_owned(),
+                });
+                Ended::Stored
+            }
+        }
+    }
+
+    /// What is told of a shelf that can't have the image, though nothing is wrong with its blobs.
+    fn failed(&self, why: String) -> Ended {
+        self.mirror.observer.event(&Event::Failed {
+            key: key(&self.planned.image.reference),
+            why: why.clone(),
+        });
+        Ended::Failed {
+            class: FailureClass::Store,
+            why,
         }
     }
 
@@ -231,7 +291,11 @@ impl Load<'_> {
     where
         F: Future<Output = Result<(), StoreError>>,
     {
-        let mut attempts = Attempts::new(self.mirror.policy);
+        let policy = self.mirror.policy;
+        let mut attempts = Attempts::new(Policy {
+            attempts: policy.attempts.min(ATTEMPTS_MAX),
+            ..policy
+        });
         loop {
             let Err(error) = attempt().await else {
                 return Ok(());
@@ -240,10 +304,7 @@ impl Load<'_> {
                 .failed()
                 .filter(|_| error.class() == Class::Transient);
             let Some(pause) = pause else {
-                return Err(Ended::Failed {
-                    class: FailureClass::Store,
-                    why: told(&error),
-                });
+                return Err(self.failed(told(&error)));
             };
             tracing::info!(
                 "can't {what} {} yet: {}",
@@ -254,6 +315,22 @@ impl Load<'_> {
                 return Err(Ended::Cancelled);
             }
         }
+    }
+}
+
+fn name(item: &Item) -> Digest {
+    item.wanted.name().expect("a blob is known by its digest")
+}
+
+/// Leaves a blob alone where no image needs it, and has it put where any does: one brings it for all.
+fn only_where(item: &mut Item, needed: &[bool]) {
+    for (action, is_needed) in item.actions.iter_mut().zip(needed) {
+        *action = match is_needed {
+            true => Action::Transfer {
+                why: "it is missing".to_owned(),
+            },
+            false => Action::Skip,
+        };
     }
 }
 

@@ -104,7 +104,8 @@ impl Gather<'_> {
         images
     }
 
-    /// Looks at one image. Without `platforms` it is what its registry has, with all platforms and attestations.
+    /// Looks at one image. Without `platforms`, or named by its digest, it is what its registry has, with all platforms and
+    /// attestations.
     pub async fn image(
         &self,
         reference: &Reference,
@@ -113,7 +114,9 @@ impl Gather<'_> {
         let url = source::manifest(reference, &reference.wanted());
         let mut root = self.manifest(&url, reference.digest()).await?;
         let published = root.digest;
-        if root.is_index() && !platforms.is_empty() {
+        // What is named by its digest would not be found by it any more.
+        let may_be_thinned = root.is_index() && reference.digest().is_none();
+        if may_be_thinned && !platforms.is_empty() {
             root = thinned(&root, platforms)?;
         }
         let known = BTreeMap::new();
@@ -201,17 +204,16 @@ impl Gather<'_> {
     ) -> Result<Manifest, GatherError> {
         let document = self.document(&source, &media::ACCEPTED).await?;
         let url = source.to_string();
-        let media_type = document.media_type.as_deref();
-        let manifest = Manifest::parse(document.content, media_type, wanted).map_err(|source| {
-            let url = url.clone();
-            GatherError::Manifest { url, source }
-        })?;
-        let got = manifest.digest;
-        let same_kind = |told: &Digest| told.algorithm() == got.algorithm();
-        match document.digest.filter(same_kind) {
-            Some(told) if told != got => Err(GatherError::Disagrees { url, told, got }),
-            _ => Ok(manifest),
+        // Before it is read: what was damaged on the way may be no manifest, and comes whole the next time.
+        if let Some(told) = document.digest {
+            let got = Digest::of(told.algorithm(), &document.content);
+            if told != got {
+                return Err(GatherError::Disagrees { url, told, got });
+            }
         }
+        let media_type = document.media_type.as_deref();
+        Manifest::parse(document.content, media_type, wanted)
+            .map_err(|source| GatherError::Manifest { url, source })
     }
 
     /// One attempt to read a document, when its host has a connection for it.

@@ -2,7 +2,7 @@
 //!
 //! An image's full name is its reference name there: `skopeo copy oci:DIR:registry.k8s.io/pause:3.10.1 …` finds it.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashSet, VecDeque};
 use std::path::Path;
 use std::sync::Arc;
 
@@ -29,6 +29,9 @@ const NAME_FOR_CONTAINERD: &str = "io.containerd.image.name";
 
 /// A manifest has at most 4 MiB, and an index of all images of a cluster some 100 KiB.
 const DOCUMENT_MAX_BYTES: u64 = 8 << 20;
+
+/// Of one image; those that are known have some thirty.
+const MANIFESTS_MAX: usize = 1024;
 
 /// The folder.
 #[derive(Debug)]
@@ -85,12 +88,22 @@ impl LayoutShelf {
     }
 
     async fn image(&self, reference: Reference, digest: Digest) -> Result<Image, LayoutError> {
-        let root = self.manifest(digest).await?;
-        let mut manifests = Vec::new();
-        for child in &root.children {
-            manifests.push(self.manifest(child.digest).await?);
+        let mut manifests = vec![self.manifest(digest).await?];
+        let mut named: VecDeque<Digest> = children(&manifests[0]).collect();
+        while let Some(digest) = named.pop_front() {
+            if manifests.len() > MANIFESTS_MAX {
+                let why = format!("{reference} names too many manifests");
+                let place = self.store.place().to_owned();
+                return Err(LayoutError::Index { place, why });
+            }
+            let manifest = self.manifest(digest).await?;
+            named.extend(children(&manifest));
+            manifests.push(manifest);
         }
-        manifests.push(root);
+        // Whoever is named comes before those that name it.
+        manifests.reverse();
+        let mut seen = HashSet::new();
+        manifests.retain(|manifest| seen.insert(manifest.digest));
         Ok(Image {
             reference,
             published: digest,
@@ -153,6 +166,10 @@ impl LayoutShelf {
             ),
         )
     }
+}
+
+fn children(manifest: &Manifest) -> impl Iterator<Item = Digest> {
+    manifest.children.iter().map(|child| child.digest)
 }
 
 fn key_of(text: &str) -> Key {

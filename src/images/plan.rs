@@ -1,9 +1,9 @@
 //! What each shelf lacks of an image.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use futures::future::try_join_all;
+use futures::future::join_all;
 use futures::stream::{self, StreamExt, TryStreamExt};
 
 use super::Image;
@@ -39,7 +39,7 @@ pub enum Step {
     Put {
         repository: String,
     },
-    /// It can't be named there.
+    /// It can't be named there, or it can't be found out what is there.
     Refused {
         why: String,
     },
@@ -57,19 +57,16 @@ impl Planned {
     }
 }
 
-/// Looks what is there, and tells each shelf to which repositories the missing blobs go.
+/// Looks what is there. What can't be looked at is refused there, and the rest goes on.
 pub async fn plan(
     images: Vec<Image>,
     shelves: &[Arc<dyn Shelf>],
     regions: &[BlobRegion],
-) -> Result<Vec<Planned>, StoreError> {
-    let looks = images.into_iter().map(|image| async move {
-        let steps = try_join_all(shelves.iter().map(|shelf| step(shelf, &image))).await?;
-        look(image, steps, shelves).await
-    });
+) -> Vec<Planned> {
+    let looks = images.into_iter().map(|image| look(image, None, shelves));
     let looks: Vec<_> = looks.collect();
     let looked = stream::iter(looks).buffered(LOOKED_FOR_AT_ONCE);
-    Ok(planned(looked.try_collect().await?, shelves, regions))
+    planned(looked.collect().await, regions)
 }
 
 /// The same for images that are known to lack something at some of the shelves, whatever their names lead to there.
@@ -77,31 +74,17 @@ pub async fn plan_mending(
     images: Vec<(Image, Vec<bool>)>,
     shelves: &[Arc<dyn Shelf>],
     regions: &[BlobRegion],
-) -> Result<Vec<Planned>, StoreError> {
-    let looks = images.into_iter().map(|(image, lacking)| async move {
-        let step = |(shelf, lacks): (&Arc<dyn Shelf>, bool)| match lacks {
-            true => put(shelf, &image),
-            false => Step::Held,
-        };
-        let steps = shelves.iter().zip(lacking).map(step).collect();
-        look(image, steps, shelves).await
-    });
+) -> Vec<Planned> {
+    let looks = images
+        .into_iter()
+        .map(|(image, lacking)| look(image, Some(lacking), shelves));
     let looks: Vec<_> = looks.collect();
     let looked = stream::iter(looks).buffered(LOOKED_FOR_AT_ONCE);
-    Ok(planned(looked.try_collect().await?, shelves, regions))
+    planned(looked.collect().await, regions)
 }
 
-fn planned(
-    looked: Vec<Looked>,
-    shelves: &[Arc<dyn Shelf>],
-    regions: &[BlobRegion],
-) -> Vec<Planned> {
+fn planned(looked: Vec<Looked>, regions: &[BlobRegion]) -> Vec<Planned> {
     let holders = holders(&looked);
-    for (at, shelf) in shelves.iter().enumerate() {
-        for (blob, repositories) in wanting(&looked, at) {
-            shelf.expect(blob, repositories);
-        }
-    }
     let planned = looked.into_iter().map(|looked| {
         let Looked {
             image,
@@ -129,40 +112,51 @@ struct Looked {
     missing: Vec<(Blob, Vec<bool>)>,
 }
 
-async fn look(
-    image: Image,
-    steps: Vec<Step>,
-    shelves: &[Arc<dyn Shelf>],
-) -> Result<Looked, StoreError> {
-    let blobs = image.blobs().into_iter().cloned();
-    let blobs: Vec<_> = blobs.map(|blob| lacking(blob, &steps, shelves)).collect();
-    let looked = stream::iter(blobs).buffered(LOOKED_FOR_AT_ONCE);
-    let looked: Vec<(Blob, Vec<bool>)> = looked.try_collect().await?;
-    let missing = looked
-        .into_iter()
+/// `lacking` says at which shelves something is known to be missing; None where their names tell.
+async fn look(image: Image, lacking: Option<Vec<bool>>, shelves: &[Arc<dyn Shelf>]) -> Looked {
+    let places = shelves.iter().enumerate().map(|(at, shelf)| {
+        let lacks = lacking.as_ref().map(|lacking| lacking[at]);
+        place(shelf, &image, lacks)
+    });
+    let places: Vec<_> = places.collect();
+    let places = join_all(places).await;
+    let (steps, lacks): (Vec<Step>, Vec<Vec<bool>>) = places.into_iter().unzip();
+    let blobs = image.blobs().into_iter().enumerate().map(|(at, blob)| {
+        let lacking = lacks.iter().map(|lacks| lacks.get(at) == Some(&true));
+        (blob.clone(), lacking.collect::<Vec<bool>>())
+    });
+    let missing = blobs
         .filter(|(_, lacking)| lacking.contains(&true))
         .collect();
-    Ok(Looked {
+    Looked {
         image,
         steps,
         missing,
-    })
+    }
 }
 
-/// At which shelves a blob is missing.
-async fn lacking(
-    blob: Blob,
-    steps: &[Step],
-    shelves: &[Arc<dyn Shelf>],
-) -> Result<(Blob, Vec<bool>), StoreError> {
-    let mut lacking = Vec::new();
-    for (shelf, step) in shelves.iter().zip(steps) {
-        lacking.push(match step {
-            Step::Put { repository } => !shelf.has_blob(repository, &blob).await?,
-            Step::Held | Step::Refused { .. } => false,
-        });
-    }
-    Ok((blob, lacking))
+/// What is to be done at one shelf, and which of the image's blobs it lacks.
+async fn place(shelf: &Arc<dyn Shelf>, image: &Image, lacks: Option<bool>) -> (Step, Vec<bool>) {
+    let looking = async {
+        let step = match lacks {
+            None => step(shelf, image).await?,
+            Some(true) => put(shelf, image),
+            Some(false) => Step::Held,
+        };
+        let Step::Put { repository } = &step else {
+            return Ok((step, Vec::new()));
+        };
+        let looks = image.blobs().into_iter();
+        let looks: Vec<_> = looks.map(|blob| shelf.has_blob(repository, blob)).collect();
+        let looks = stream::iter(looks).buffered(LOOKED_FOR_AT_ONCE);
+        let has: Vec<bool> = looks.try_collect().await?;
+        let lacks = has.into_iter().map(|has| !has).collect();
+        Ok::<_, StoreError>((step, lacks))
+    };
+    looking.await.unwrap_or_else(|error| {
+        let why = told(&error);
+        (Step::Refused { why }, Vec::new())
+    })
 }
 
 async fn step(shelf: &Arc<dyn Shelf>, image: &Image) -> Result<Step, StoreError> {
@@ -194,23 +188,6 @@ fn holders(looked: &[Looked]) -> BTreeMap<Digest, Vec<Reference>> {
         }
     }
     holders
-}
-
-/// The repositories at one shelf that lack a blob.
-fn wanting(looked: &[Looked], at: usize) -> BTreeMap<Digest, BTreeSet<String>> {
-    let mut wanting: BTreeMap<Digest, BTreeSet<String>> = BTreeMap::new();
-    for Looked { steps, missing, .. } in looked {
-        let Step::Put { repository } = &steps[at] else {
-            continue;
-        };
-        for (blob, _) in missing.iter().filter(|(_, lacking)| lacking[at]) {
-            wanting
-                .entry(blob.digest)
-                .or_default()
-                .insert(repository.clone());
-        }
-    }
-    wanting
 }
 
 fn item(blob: &Blob, holders: &[Reference], regions: &[BlobRegion], lacking: &[bool]) -> Item {

@@ -4,7 +4,7 @@ use super::{Carried, Ended};
 use crate::asset::Key;
 use crate::image::Reference;
 use crate::record::FailureClass;
-use crate::report::{Kind, Outcome as Line, Report};
+use crate::report::{Kind, Outcome as Line, Report, Thing};
 use crate::transfer::Mirror;
 
 /// Sums up. `failed` are images whose manifests could not be had, and why.
@@ -20,8 +20,11 @@ pub fn report(carried: &[Carried], failed: Vec<(Reference, String)>, mirror: &Mi
         ..of(&name, Kind::Failed)
     }));
     outcomes.sort_by(|a, b| a.key.cmp(&b.key));
+    let targets = mirror.targets.iter();
+    let legs = targets.filter_map(|target| Some((target.place().to_owned(), target.leg()?)));
     Report {
         outcomes,
+        stores: legs.collect(),
         links: mirror.limits.links(),
         limit_used: mirror.limits.share_used(),
         bytes_fetched: carried.iter().map(|carried| carried.received_bytes).sum(),
@@ -74,6 +77,7 @@ fn line(carried: &Carried, mirror: &Mirror) -> Line {
 fn of(name: &Reference, kind: Kind) -> Line {
     Line {
         key: key(name),
+        of: Thing::Image,
         kind,
         class: None,
         bytes: None,

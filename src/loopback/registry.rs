@@ -25,7 +25,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpSocket};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
@@ -40,6 +40,9 @@ use crate::digest::{Algorithm, Digest};
 
 /// Connections that are still busy this long after `stop` are cut.
 const STOP_PATIENCE: Duration = Duration::from_secs(2);
+
+/// Connections that wait to be taken, as many as the standard library's listeners have.
+const BACKLOG: u32 = 128;
 
 /// Who is let in.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -135,6 +138,8 @@ pub struct Options {
     /// Whether it has the referrers API; elsewhere those are 404.
     pub referrers: bool,
     pub imitation: Imitation,
+    /// Of each connection, in bytes; None: as the system has it. With a small one the log runs little ahead of what has arrived.
+    pub send_buffer: Option<u32>,
     /// What requests to the ECR API are signed with.
     pub credentials: Credentials,
     /// That they are signed for.
@@ -152,6 +157,7 @@ impl Default for Options {
             redirects_blobs: false,
             referrers: true,
             imitation: Imitation::default(),
+            send_buffer: None,
             credentials: Credentials::default(),
             region: "cn-north-1".to_owned(),
         }
@@ -222,8 +228,8 @@ impl fmt::Debug for LoopbackRegistry {
 impl LoopbackRegistry {
     /// Starts a registry on free ports of 127.0.0.1. To be called inside a Tokio runtime.
     pub fn start(options: Options) -> io::Result<Self> {
-        let (door, address) = bound()?;
-        let (storage_door, storage) = bound()?;
+        let (door, address) = bound(options.send_buffer)?;
+        let (storage_door, storage) = bound(options.send_buffer)?;
         let registry = Arc::new(Registry {
             options,
             address,
@@ -354,9 +360,14 @@ impl LoopbackRegistry {
     }
 }
 
-fn bound() -> io::Result<(TcpListener, SocketAddr)> {
-    let listener = std::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
-    listener.set_nonblocking(true)?;
+fn bound(send_buffer: Option<u32>) -> io::Result<(TcpListener, SocketAddr)> {
+    let socket = TcpSocket::new_v4()?;
+    if let Some(bytes) = send_buffer {
+        // Accepted connections inherit it.
+        socket.set_send_buffer_size(bytes)?;
+    }
+    socket.bind((Ipv4Addr::LOCALHOST, 0).into())?;
+    let listener = socket.listen(BACKLOG)?;
     let address = listener.local_addr()?;
-    Ok((TcpListener::from_std(listener)?, address))
+    Ok((listener, address))
 }

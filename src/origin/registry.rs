@@ -1,6 +1,6 @@
 //! Registries of container images among the origins: what they ask of who comes, and their documents.
 //!
-//! A request below `/v2/` that is answered 401 is answered with a token ([`crate::challenge`]) and made once more; later ones for
+//! A request below `/v2/` that is answered 401 is answered with a token ([`crate::challenge`]) and made again; later ones for
 //! the same repository bear the token at once. It goes to the source's own scheme, host and port alone: blobs are redirected to
 //! signed URLs at other hosts, which must not have it, and refuse requests that bring one.
 
@@ -21,6 +21,9 @@ const API: &str = "/v2/";
 
 /// What follows the name of a repository there.
 const BELOW_REPOSITORIES: [&str; 4] = ["/manifests/", "/blobs/", "/referrers/", "/tags/"];
+
+/// A token may end, or other connections use it up, between getting and using it.
+const RENEWALS_MAX: u32 = 3;
 
 const REFUSAL_MAX_BYTES: usize = 64 << 10;
 const REFUSAL_TIMEOUT: Duration = Duration::from_secs(1);
@@ -78,25 +81,33 @@ impl Origins {
             return self.ask_as(method, source, url, asking, None).await;
         };
         let tokens = &self.settings.tokens;
-        let known = tokens.known(url, &scope);
-        let asked = self.ask_as(method.clone(), source, url, asking, known.as_ref());
-        let response = asked.await?;
-        if response.status() != StatusCode::UNAUTHORIZED {
-            return Ok(response);
+        let mut sent = tokens.known(url, &scope);
+        for _ in 0..RENEWALS_MAX {
+            let asked = self.ask_as(method.clone(), source, url, asking, sent.as_ref());
+            let response = asked.await?;
+            if response.status() != StatusCode::UNAUTHORIZED {
+                return Ok(response);
+            }
+            if let Some(sent) = &sent {
+                tokens.refused(url, &scope, sent);
+            }
+            let token = self.token(source, url, response.headers(), &scope).await;
+            let token = token.map_err(|why| OriginError::Challenge {
+                url: source.to_string(),
+                source: why,
+            })?;
+            // A user and a password stay the same: that they were refused is the last word.
+            if sent.as_ref() == Some(&token) {
+                tokens.refused(url, &scope, &token);
+                return Ok(response);
+            }
+            read_away(response).await;
+            sent = Some(token);
         }
-        if let Some(sent) = known {
-            tokens.refused(url, &scope, &sent);
-        }
-        let token = self.token(source, url, response.headers(), &scope).await;
-        let token = token.map_err(|why| OriginError::Challenge {
-            url: source.to_string(),
-            source: why,
-        })?;
-        read_away(response).await;
-        let asked = self.ask_as(method, source, url, asking, Some(&token));
+        let asked = self.ask_as(method, source, url, asking, sent.as_ref());
         let response = asked.await?;
-        if response.status() == StatusCode::UNAUTHORIZED {
-            tokens.refused(url, &scope, &token);
+        if let (StatusCode::UNAUTHORIZED, Some(sent)) = (response.status(), &sent) {
+            tokens.refused(url, &scope, sent);
         }
         Ok(response)
     }

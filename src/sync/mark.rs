@@ -8,7 +8,7 @@ use crate::events::Event;
 use crate::index::{Entry, Index, Release};
 use crate::plan::Item;
 use crate::publish;
-use crate::report::{Kind, Outcome as Line};
+use crate::report::{Kind, Outcome as Line, Thing};
 use crate::store::{Attributes, Condition, ETag, StoreError};
 use crate::transfer::{self, Ended, Mirror, Outcome};
 
@@ -191,6 +191,7 @@ impl Marker<'_> {
 fn stays(key: Key, kind: Kind, why: String) -> Line {
     Line {
         key,
+        of: Thing::File,
         kind,
         class: None,
         bytes: None,

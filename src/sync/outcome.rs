@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::{Left, LeftTo};
 use crate::asset::Key;
 use crate::record::FailureClass;
-use crate::report::{Kind, Outcome as Line};
+use crate::report::{Kind, Outcome as Line, Thing};
 use crate::store::Store;
 use crate::transfer::{Ended, Mirror, Outcome};
 
@@ -13,6 +13,7 @@ use crate::transfer::{Ended, Mirror, Outcome};
 pub(crate) fn failed_line(key: Key, class: FailureClass, why: String) -> Line {
     Line {
         key,
+        of: Thing::File,
         kind: Kind::Failed,
         class: Some(class),
         bytes: None,
@@ -63,6 +64,7 @@ pub(super) fn line(mirror: &Mirror, outcome: Outcome) -> Line {
         _ => None,
     });
     Line {
+        of: Thing::File,
         kind,
         class,
         bytes: outcome

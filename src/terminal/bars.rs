@@ -107,7 +107,8 @@ impl Bars {
             failed => format!(", {failed} failed"),
         };
         self.total.set_message(format!(
-            "{finished} of {transfers} files{failed}{}",
+            "{finished} of {transfers} {}{failed}{}",
+            state.tally.things(),
             state.tally.links()
         ));
     }
@@ -231,6 +232,7 @@ mod tests {
         let (term, all) = screen();
         let bars = Bars::new(&all, false);
         bars.event(&Event::Planned {
+            images: None,
             transfers: 20,
             inspected: 0,
             bytes: Some(20 << 20),

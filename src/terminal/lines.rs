@@ -90,7 +90,8 @@ impl State {
             None => String::new(),
         };
         format!(
-            "{finished} of {transfers} files, {} received, {}/s{left}{}",
+            "{finished} of {transfers} {}, {} received, {}/s{left}{}",
+            self.tally.things(),
             BinaryBytes(received),
             BinaryBytes(speed),
             self.tally.links()
@@ -130,6 +131,7 @@ pub(super) fn line(event: &Event, colour: bool) -> Option<String> {
             format!("measuring {place} over {connections} connection{s}")
         }
         Event::Planned {
+            images,
             transfers,
             inspected,
             bytes,
@@ -141,7 +143,15 @@ pub(super) fn line(event: &Event, colour: bool) -> Option<String> {
                 0 => String::new(),
                 _ => format!("; {inspected} to be looked at"),
             };
-            format!("{crossing} files to transfer{bytes}{looks}; {skipped} are there")
+            match images {
+                None => format!("{crossing} files to transfer{bytes}{looks}; {skipped} are there"),
+                Some(images) => {
+                    let s = if *images == 1 { "" } else { "s" };
+                    format!(
+                        "{images} image{s} to transfer, {crossing} blobs{bytes}; {skipped} are there"
+                    )
+                }
+            }
         }
         Event::Published { key, place } => format!("{} {key} to {place}", paint("32", "published")),
         Event::Retrying { key, why, pause } => {
@@ -190,6 +200,7 @@ mod tests {
         let key = "bin/kubelet".parse::<crate::asset::Key>().unwrap();
         vec![
             Event::Planned {
+                images: None,
                 transfers: 2,
                 inspected: 0,
                 bytes: Some(4 << 20),
@@ -234,6 +245,7 @@ failed bin/kubelet: no such file
         let paper = Paper::default();
         let lines = Lines::new(Box::new(paper.clone()), Showing::Progress, false);
         lines.event(&Event::Planned {
+            images: None,
             transfers: 23,
             inspected: 14,
             bytes: None,

@@ -9,6 +9,8 @@ use crate::report::Link;
 /// How far a run has come.
 #[derive(Debug, Default, Clone, PartialEq)]
 pub(super) struct Tally {
+    /// The transfers are of blobs.
+    of_images: bool,
     pub(super) transfers: usize,
     pub(super) finished: usize,
     pub(super) failed: usize,
@@ -35,8 +37,12 @@ impl Tally {
     pub(super) fn note(&mut self, event: &Event) {
         match event {
             Event::Planned {
-                transfers, bytes, ..
+                images,
+                transfers,
+                bytes,
+                ..
             } => {
+                self.of_images = images.is_some();
                 self.transfers = *transfers;
                 self.wanted = *bytes;
             }
@@ -70,6 +76,11 @@ impl Tally {
             }
             _ => {}
         }
+    }
+
+    /// What the transfers are of.
+    pub(super) fn things(&self) -> &'static str {
+        if self.of_images { "blobs" } else { "files" }
     }
 
     fn settle(&mut self, key: &Key) {
@@ -129,6 +140,7 @@ mod tests {
     fn tally(events: &[Event]) -> Tally {
         let mut tally = Tally::default();
         tally.note(&Event::Planned {
+            images: None,
             transfers: 2,
             inspected: 0,
             bytes: Some(150),

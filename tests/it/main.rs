@@ -19,6 +19,7 @@ mod demo;
 mod faults;
 mod folder_store;
 mod image_audit;
+mod images;
 mod lease;
 mod link;
 mod loopback_origin;

@@ -14,7 +14,7 @@ use kops_mirror::events::{Event, Observer};
 use kops_mirror::history::History;
 use kops_mirror::notify::Occasion;
 use kops_mirror::record::{End, Purpose, Run};
-use kops_mirror::report::{Kind, Link, Outcome, Report};
+use kops_mirror::report::{Kind, Link, Outcome, Report, Thing};
 use kops_mirror::service::{Clock, Closing, Memory, Ran, Runner, Service, Set, Teller};
 use tokio::sync::watch;
 
@@ -64,6 +64,7 @@ impl Runner for Simulated {
 fn report(failed: bool) -> Report {
     let outcome = Outcome {
         key: "release/file-7".parse().unwrap(),
+        of: Thing::File,
         kind: Kind::Failed,
         class: None,
         bytes: None,

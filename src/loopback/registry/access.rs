@@ -93,8 +93,8 @@ impl Registry {
                 let message = "Only one auth mechanism allowed";
                 return Err(Refusal::new(400, "InvalidArgument", message));
             }
-            // These look themselves.
-            Operation::Token | Operation::Ecr | Operation::GetStored | Operation::Other => {
+            // The others look themselves.
+            Operation::Token | Operation::Ecr | Operation::Other | Operation::GetStored => {
                 return Ok(());
             }
             _ => {}

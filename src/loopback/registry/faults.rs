@@ -36,6 +36,7 @@ pub struct Fault {
     trouble: Trouble,
     operation: Option<Operation>,
     repository: Option<String>,
+    reference: Option<String>,
     after: u32,
     times: Option<u32>,
 }
@@ -46,6 +47,7 @@ impl Fault {
             trouble,
             operation: None,
             repository: None,
+            reference: None,
             after: 0,
             times: Some(1),
         }
@@ -83,6 +85,13 @@ impl Fault {
         self
     }
 
+    /// Only requests for this digest or tag, or for this operation of the ECR API.
+    #[must_use]
+    pub fn naming(mut self, reference: &str) -> Self {
+        self.reference = Some(reference.to_owned());
+        self
+    }
+
     /// Not the first so many of them.
     #[must_use]
     pub fn after(mut self, requests: u32) -> Self {
@@ -109,6 +118,10 @@ impl Fault {
                 .operation
                 .is_none_or(|wanted| wanted == asked.operation)
             && self.repository.as_ref().is_none_or(is_of)
+            && self
+                .reference
+                .as_ref()
+                .is_none_or(|wanted| *wanted == asked.reference)
     }
 }
 

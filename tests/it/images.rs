@@ -1,0 +1,7 @@
+//! Brings images by the real program, from one registry to another, through what goes wrong on the way.
+
+mod faults;
+mod layouts;
+mod releases;
+mod restarts;
+mod skopeo;
