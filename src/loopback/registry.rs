@@ -219,8 +219,13 @@ impl fmt::Debug for LoopbackRegistry {
 impl LoopbackRegistry {
     /// Starts a registry on free ports of 127.0.0.1. To be called inside a Tokio runtime.
     pub fn start(options: Options) -> io::Result<Self> {
-        let (door, address) = bound()?;
-        let (storage_door, storage) = bound()?;
+        Self::start_on(Ipv4Addr::LOCALHOST, options)
+    }
+
+    /// As [`LoopbackRegistry::start`], on another address of this host: one of a network namespace, say.
+    pub fn start_on(address: Ipv4Addr, options: Options) -> io::Result<Self> {
+        let (storage_door, storage) = bound(address)?;
+        let (door, address) = bound(address)?;
         let registry = Arc::new(Registry {
             options,
             address,
@@ -333,8 +338,8 @@ impl LoopbackRegistry {
     }
 }
 
-fn bound() -> io::Result<(TcpListener, SocketAddr)> {
-    let listener = std::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
+fn bound(address: Ipv4Addr) -> io::Result<(TcpListener, SocketAddr)> {
+    let listener = std::net::TcpListener::bind((address, 0))?;
     listener.set_nonblocking(true)?;
     let address = listener.local_addr()?;
     Ok((TcpListener::from_std(listener)?, address))
