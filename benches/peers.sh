@@ -82,7 +82,7 @@ rclone-multithread)
     rclone_copy "$WORK/files" ":s3:$BUCKET"
     ;;
 skopeo)
-    # By itself it takes six layers at a time, and it compresses what is not yet, which makes another image of it.
+    # It takes six layers at a time by itself; without --preserve-digests it would compress the noise, which makes another image of it.
     need skopeo
     skopeo copy --all --preserve-digests --insecure-policy --src-tls-verify=false --dest-tls-verify=false \
         "docker://$FROM_IMAGE" "docker://$TO_IMAGE"

@@ -90,7 +90,13 @@ impl Freight {
     pub(crate) fn at_once(&self, lab: &Lab) -> u64 {
         match self {
             Self::Files(_) => lab.origin.log().connections().peak,
-            Self::Image(_) => peak(&lab.source.log().of(Operation::GetBlob)),
+            Self::Image(_) => {
+                let log = lab.source.log();
+                let mut exchanges = log.all();
+                exchanges.extend(log.under_way());
+                exchanges.retain(|exchange| exchange.operation == Operation::GetBlob);
+                peak(&exchanges)
+            }
         }
     }
 }

@@ -6,9 +6,9 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-use super::lab::{BUCKET, Lab};
 use super::freight::{Freight, Kind};
 use super::image::{self, Image};
+use super::lab::{BUCKET, Lab};
 use super::release::HOST;
 
 /// A tool.
