@@ -1,11 +1,12 @@
 #!/bin/sh
-# Mirrors a list of files from an HTTP server into a bucket with one tool, as its users do.
+# Mirrors a list of files from an HTTP server into a bucket, or an image from a registry into another, with one tool, as its users do.
 #
 #   peers.sh TOOL        what to do comes from benches/peers.rs, in variables:
 #   ORIGIN  http://127.0.0.1:PORT, below which the paths of the list are
 #   PATHS   a file with one path a line; a file's digest is at its path with .sha256 at the end
 #   LIST    the same files as `kops get assets -o json` lists them
 #   BUCKET, ENDPOINT, AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, AWS_REGION
+#   FROM_IMAGE, TO_IMAGE   HOST:PORT/NAME:TAG at registries that speak plain HTTP, for tools that carry images
 #   KOPS_MIRROR, WORK    the program, and an empty folder
 #
 # Exits with 77 when the tool is not installed.
@@ -79,6 +80,12 @@ rclone-multithread)
     # Only into a folder does every version of it fetch a file over several connections.
     rclone_copy --multi-thread-cutoff 4M --multi-thread-streams 16 :http: "$WORK/files"
     rclone_copy "$WORK/files" ":s3:$BUCKET"
+    ;;
+skopeo)
+    # It takes six layers at a time by itself; without --preserve-digests it would compress the noise, which makes another image of it.
+    need skopeo
+    skopeo copy --all --preserve-digests --insecure-policy --src-tls-verify=false --dest-tls-verify=false \
+        "docker://$FROM_IMAGE" "docker://$TO_IMAGE"
     ;;
 *)
     echo "no recipe for $1"

@@ -2,7 +2,9 @@
 
 mod asked;
 mod figures;
+mod freight;
 mod hosts;
+mod image;
 mod interrupt;
 mod lab;
 mod line;
@@ -23,10 +25,10 @@ use clap::Parser;
 
 use asked::Asked;
 use figures::{Figures, Row};
+use freight::Freight;
 use line::{By, emulator};
 use measure::{Measured, Task, measure};
 use options::{Options, Role};
-use release::Release;
 use scenario::{Crossing, Scenario, Trouble};
 use tools::{Peer, Tool};
 
@@ -87,12 +89,12 @@ impl Bench {
     fn rows(&mut self) -> io::Result<Vec<Row>> {
         let mut rows = Vec::new();
         for scenario in self.options.scenarios() {
-            let release = Release::new(scenario.crossing.load);
+            let freight = Freight::new(scenario.crossing.load);
             let row = Row {
                 scenario,
-                wanted: release.bytes,
-                ours: self.runs(&scenario, Tool::Ours, &release)?,
-                peers: self.peers(&scenario, &release)?,
+                wanted: freight.bytes(),
+                ours: self.runs(&scenario, Tool::Ours, &freight)?,
+                peers: self.peers(&scenario, &freight)?,
             };
             rows.push(row);
         }
@@ -102,7 +104,7 @@ impl Bench {
     fn peers(
         &mut self,
         scenario: &Scenario,
-        release: &Release,
+        freight: &Freight,
     ) -> io::Result<Vec<(Peer, Vec<Measured>)>> {
         if scenario.trouble != Trouble::None {
             return Ok(Vec::new());
@@ -112,8 +114,9 @@ impl Bench {
             return Ok(known.clone());
         }
         let mut measured = Vec::new();
-        for peer in &self.peers {
-            measured.push((*peer, self.runs(scenario, Tool::Peer(*peer), release)?));
+        let kind = freight.kind();
+        for peer in self.peers.iter().filter(|peer| peer.carries == kind) {
+            measured.push((*peer, self.runs(scenario, Tool::Peer(*peer), freight)?));
         }
         self.known.push((crossing, measured.clone()));
         Ok(measured)
@@ -123,7 +126,7 @@ impl Bench {
         &self,
         scenario: &Scenario,
         tool: Tool,
-        release: &Release,
+        freight: &Freight,
     ) -> io::Result<Vec<Measured>> {
         let mut flags = scenario.flags.to_vec();
         flags.extend(self.options.flags());
@@ -135,12 +138,12 @@ impl Bench {
                 flags: &flags,
                 crossing: &scenario.crossing,
                 trouble: scenario.trouble,
-                release,
+                freight,
                 cap: self.options.cap(),
                 by: self.by,
                 seed,
             })?;
-            eprintln!("{}", table::line(scenario, tool, &run, release.bytes));
+            eprintln!("{}", table::line(scenario, tool, &run, freight.bytes()));
             runs.push(run);
         }
         Ok(runs)

@@ -228,8 +228,13 @@ impl fmt::Debug for LoopbackRegistry {
 impl LoopbackRegistry {
     /// Starts a registry on free ports of 127.0.0.1. To be called inside a Tokio runtime.
     pub fn start(options: Options) -> io::Result<Self> {
-        let (door, address) = bound(options.send_buffer)?;
-        let (storage_door, storage) = bound(options.send_buffer)?;
+        Self::start_on(Ipv4Addr::LOCALHOST, options)
+    }
+
+    /// As [`LoopbackRegistry::start`], on another address of this host: one of a network namespace, say.
+    pub fn start_on(address: Ipv4Addr, options: Options) -> io::Result<Self> {
+        let (storage_door, storage) = bound(address, options.send_buffer)?;
+        let (door, address) = bound(address, options.send_buffer)?;
         let registry = Arc::new(Registry {
             options,
             address,
@@ -360,13 +365,13 @@ impl LoopbackRegistry {
     }
 }
 
-fn bound(send_buffer: Option<u32>) -> io::Result<(TcpListener, SocketAddr)> {
+fn bound(host: Ipv4Addr, send_buffer: Option<u32>) -> io::Result<(TcpListener, SocketAddr)> {
     let socket = TcpSocket::new_v4()?;
     if let Some(bytes) = send_buffer {
         // Accepted connections inherit it.
         socket.set_send_buffer_size(bytes)?;
     }
-    socket.bind((Ipv4Addr::LOCALHOST, 0).into())?;
+    socket.bind((host, 0).into())?;
     let listener = socket.listen(BACKLOG)?;
     let address = listener.local_addr()?;
     Ok((listener, address))

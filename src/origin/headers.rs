@@ -9,7 +9,6 @@ use reqwest::header::{self, HeaderMap, HeaderValue};
 use url::Url;
 
 use crate::digest::{Algorithm, Digest};
-use crate::store::ETag;
 
 /// What asks for a part, up to its end where that is `u64::MAX`; nothing asks for the whole.
 pub(super) fn asking_for(part: Option<&Range<u64>>) -> HeaderMap {
@@ -115,7 +114,8 @@ pub(super) fn md5_of_transport(headers: &HeaderMap) -> Option<Digest> {
         .is_some_and(|kind| kind != "AES256");
     from_goog.or_else(|| {
         let etag = headers.get(header::ETAG)?.to_str().ok()?;
-        (is_s3 && !encrypted_otherwise).then(|| ETag::new(etag).md5())?
+        let digest: Digest = etag.trim().trim_matches('"').parse().ok()?;
+        (is_s3 && !encrypted_otherwise && digest.algorithm() == Algorithm::Md5).then_some(digest)
     })
 }
 

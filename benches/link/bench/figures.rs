@@ -18,7 +18,7 @@ pub(crate) struct Figures {
 #[derive(Debug)]
 pub(crate) struct Row {
     pub(crate) scenario: Scenario,
-    /// Bytes of the files.
+    /// Bytes of the files, or of the image's blobs.
     pub(crate) wanted: u64,
     pub(crate) ours: Vec<Measured>,
     pub(crate) peers: Vec<(Peer, Vec<Measured>)>,
@@ -43,7 +43,7 @@ impl Measured {
         }
     }
 
-    /// Mbit/s of the files' bytes.
+    /// Mbit/s of the bytes that are wanted.
     pub(crate) fn goodput(&self, wanted: u64) -> Option<f64> {
         Some(wanted as f64 * 8e-6 / self.time(wanted)?)
     }
@@ -150,7 +150,7 @@ fn run_document(run: &Measured, wanted: u64) -> Value {
         "fetched_bytes": run.fetched,
         "peak_memory_kib": run.memory,
         "peak_connections": run.connections,
-        "is_single_part": run.is_single_part,
+        "is_whole": run.is_whole,
         "link": run.counters,
     })
 }
@@ -177,7 +177,7 @@ impl Figures {
             for run in &row.ours {
                 let why = match &run.end {
                     End::Failed(why) => why.as_str(),
-                    End::Done if !run.is_single_part => "not all files are there in one part",
+                    End::Done if !run.is_whole => "not all of it is there as it should be",
                     End::Done if run.crossed < row.wanted => "the link did not see all bytes",
                     _ => continue,
                 };

@@ -1,17 +1,18 @@
-//! One set-up: three hosts, the links between them, an origin and an S3 server at the ends. It is made anew for each
+//! One set-up: three hosts, the links between them, an origin and an S3 server at the ends, and beside each a registry. It is made anew for each
 //! measurement, so that no host remembers anything of an earlier one.
 
 use std::io;
 use std::net::Ipv4Addr;
 
 use kops_mirror::loopback::origin::Origin;
+use kops_mirror::loopback::registry::{self, LoopbackRegistry};
 use kops_mirror::loopback::s3::{LoopbackS3, Options};
 use tokio::runtime::{Builder, Runtime};
 
+use super::freight::Freight;
 use super::hosts::{Host, wire};
 use super::line::emulator::{Counters, Line};
 use super::line::{By, Running};
-use super::release::Release;
 use super::scenario::{Crossing, DELAY, QUEUE, RATE, Slow};
 
 pub(crate) const BUCKET: &str = "mirror";
@@ -27,6 +28,10 @@ const STORE: Ipv4Addr = Ipv4Addr::new(198, 18, 2, 2);
 pub(crate) struct Lab {
     pub(crate) origin: Origin,
     pub(crate) s3: LoopbackS3,
+    /// Where images come from, beside the origin.
+    pub(crate) source: LoopbackRegistry,
+    /// Where they go, beside the bucket.
+    pub(crate) target: LoopbackRegistry,
     _servers: [Runtime; 2],
     line: Option<Running>,
     pub(crate) mirror: Host,
@@ -36,7 +41,7 @@ pub(crate) struct Lab {
 impl Lab {
     pub(crate) fn new(
         crossing: &Crossing,
-        release: &Release,
+        freight: &Freight,
         by: By,
         seed: u64,
     ) -> io::Result<Self> {
@@ -52,17 +57,25 @@ impl Lab {
         let s3 = on(&at_store, || {
             LoopbackS3::start_on(STORE, Options::default())
         })?;
-        release.publish(&origin);
+        let open = registry::Options::default;
+        let source = on(&at_origin, move || {
+            LoopbackRegistry::start_on(ORIGIN, open())
+        })?;
+        let target = on(&at_store, move || LoopbackRegistry::start_on(STORE, open()))?;
         // Older versions of rclone send an ACL with each object.
         let _ = s3.bucket(BUCKET).accept_acls();
-        Ok(Self {
+        let lab = Self {
             origin,
             s3,
+            source,
+            target,
             _servers: [at_origin, at_store],
             line,
             mirror,
             _ends: [origin_host, store_host],
-        })
+        };
+        freight.publish(&lab);
+        Ok(lab)
     }
 
     /// What the link carried until now in the direction of the files.

@@ -7,15 +7,14 @@ use std::process::{Child, ExitStatus};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use kops_mirror::store::ETag;
 use rustix::process::{Pid, Signal, kill_process_group};
 
+use super::freight::Freight;
 use super::interrupt;
-use super::lab::{BUCKET, Lab};
+use super::lab::Lab;
 use super::line::By;
 use super::line::emulator::Counters;
 use super::memory;
-use super::release::Release;
 use super::scenario::{Crossing, Trouble};
 use super::tools::{Desk, Tool};
 
@@ -59,10 +58,10 @@ pub(crate) struct Measured {
     pub(crate) counters: Counters,
     /// Peak resident memory of the tool's processes together, KiB.
     pub(crate) memory: u64,
-    /// The most connections to the origin at once.
+    /// The most connections to the origin at once; for an image, requests for its blobs.
     pub(crate) connections: u64,
-    /// Whether all files are in the bucket with their MD5 as ETag.
-    pub(crate) is_single_part: bool,
+    /// Whether all that was wanted is there as it should be.
+    pub(crate) is_whole: bool,
 }
 
 /// What to run, and how.
@@ -73,7 +72,7 @@ pub(crate) struct Task<'a> {
     pub(crate) flags: &'a [&'a str],
     pub(crate) crossing: &'a Crossing,
     pub(crate) trouble: Trouble,
-    pub(crate) release: &'a Release,
+    pub(crate) freight: &'a Freight,
     pub(crate) cap: Duration,
     pub(crate) by: By,
     pub(crate) seed: u64,
@@ -81,8 +80,8 @@ pub(crate) struct Task<'a> {
 
 /// Measures one run in a set-up of its own.
 pub(crate) fn measure(task: &Task<'_>) -> io::Result<Measured> {
-    let mut lab = Lab::new(task.crossing, task.release, task.by, task.seed)?;
-    let desk = Desk::new(task.release, &format!("{}-{}", task.name, task.tool.name()))?;
+    let mut lab = Lab::new(task.crossing, task.freight, task.by, task.seed)?;
+    let desk = Desk::new(task.freight, &format!("{}-{}", task.name, task.tool.name()))?;
     let mut watch = Watch::new(task);
     let begun = Instant::now();
     let end = watch.run(&mut lab, &desk)?;
@@ -92,7 +91,8 @@ pub(crate) fn measure(task: &Task<'_>) -> io::Result<Measured> {
         end: end.told(&desk),
         seconds,
         crossed: match counters.payload_new {
-            0 => served(&lab),
+            // There is no link that counts.
+            0 => task.freight.served(&lab),
             crossed => crossed,
         },
         fetched: desk
@@ -100,22 +100,8 @@ pub(crate) fn measure(task: &Task<'_>) -> io::Result<Measured> {
             .and_then(|r| r["totals"]["bytes_fetched"].as_u64()),
         counters,
         memory: watch.memory,
-        connections: lab.origin.log().connections().peak,
-        is_single_part: is_single_part(&lab, task.release),
-    })
-}
-
-/// Without a link that counts: the bodies that the origin wrote.
-fn served(lab: &Lab) -> u64 {
-    let exchanges = lab.origin.log().exchanges();
-    exchanges.iter().map(|exchange| exchange.body_bytes).sum()
-}
-
-fn is_single_part(lab: &Lab, release: &Release) -> bool {
-    let bucket = lab.s3.bucket(BUCKET);
-    release.files.iter().all(|file| {
-        let object = bucket.object(&file.path);
-        object.is_some_and(|object| ETag::new(&object.etag) == ETag::from(file.md5))
+        connections: task.freight.at_once(&lab),
+        is_whole: task.freight.is_whole(&lab),
     })
 }
 
@@ -181,7 +167,7 @@ impl<'a> Watch<'a> {
             }
             if self.is_to_be_killed() && asked.elapsed() >= ASK {
                 asked = Instant::now();
-                if lab.carried()?.payload_new > self.task.release.bytes / 2 {
+                if lab.carried()?.payload_new > self.task.freight.bytes() / 2 {
                     self.killed = true;
                     drop(running);
                     running = self.start(lab, desk)?;

@@ -19,7 +19,7 @@ pub(crate) struct Options {
     /// Fail where it can't be measured
     #[arg(long)]
     pub(crate) require: bool,
-    /// A few small files over one link, without peers: does it work?
+    /// A few small files and a small image over one link, without peers: does it work?
     #[arg(long)]
     quick: bool,
     /// Only rows whose names contain one of these
@@ -88,7 +88,7 @@ impl Options {
 
     pub(crate) fn scenarios(&self) -> Vec<Scenario> {
         if self.quick {
-            return vec![SMOKE];
+            return SMOKE.to_vec();
         }
         let is_chosen = |scenario: &Scenario| {
             let mut names = self.rows.iter();

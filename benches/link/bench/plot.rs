@@ -15,7 +15,9 @@ const GAP: f64 = 16.0;
 const TOP: f64 = 70.0;
 
 const OURS: &str = "#0b6e4f";
-const COLOURS: [&str; PEERS.len()] = ["#c44536", "#e09f3e", "#f2cc8f", "#6c757d", "#adb5bd"];
+const COLOURS: [&str; PEERS.len()] = [
+    "#c44536", "#e09f3e", "#f2cc8f", "#6c757d", "#adb5bd", "#3a7ca5",
+];
 
 pub(crate) fn svg(figures: &Figures) -> String {
     let rows: Vec<&Row> = figures

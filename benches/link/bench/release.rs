@@ -47,7 +47,7 @@ const A_FEW: [(&str, u64); 4] = [
 
 /// Which files.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Load {
+pub(crate) enum Files {
     Release,
     OneLargeFile,
     AFew,
@@ -71,11 +71,11 @@ pub(crate) struct Release {
 }
 
 impl Release {
-    pub(crate) fn new(load: Load) -> Self {
-        let list: &[(&str, u64)] = match load {
-            Load::Release => &FILES,
-            Load::OneLargeFile => &ONE_LARGE_FILE,
-            Load::AFew => &A_FEW,
+    pub(crate) fn new(files: Files) -> Self {
+        let list: &[(&str, u64)] = match files {
+            Files::Release => &FILES,
+            Files::OneLargeFile => &ONE_LARGE_FILE,
+            Files::AFew => &A_FEW,
         };
         let make = |(seed, &(path, kilobytes)): (u64, &(&str, u64))| {
             let file = File::generated(seed, kilobytes * 1000);

@@ -1,6 +1,7 @@
 //! What is measured: links, what is carried over them, and what goes wrong meanwhile.
 
-use super::release::Load;
+use super::freight::Load;
+use super::release::Files;
 
 /// Mbit/s of the slow link, each way.
 pub(crate) const RATE: f64 = 100.0;
@@ -78,7 +79,7 @@ impl Scenario {
 pub(crate) const MEMORY: f64 = 192.0;
 
 const CLEAN: Crossing = Crossing {
-    load: Load::Release,
+    load: Load::Files(Files::Release),
     slow: Slow::Origin,
     loss: 0.0,
     burst: 1.0,
@@ -86,6 +87,11 @@ const CLEAN: Crossing = Crossing {
 };
 
 const LOSSY: Crossing = Crossing { loss: 1.0, ..CLEAN };
+
+const IMAGE: Crossing = Crossing {
+    load: Load::Image,
+    ..LOSSY
+};
 
 const TO_STORE: Crossing = Crossing {
     slow: Slow::Store,
@@ -96,6 +102,13 @@ const CONNECTIONS_64: &[&str] = &["--connections", "64"];
 const CONNECTIONS_160: &[&str] = &["--connections", "160"];
 const STAGED: &[&str] = &["--connections", "64", "--publish", "staged"];
 const BBR: &[&str] = &["--publish", "single-part", "--congestion", "bbr"];
+
+/// Nothing but what every row must come to.
+const NOTHING: Demands = Demands {
+    share: None,
+    best_peer: None,
+    peer: None,
+};
 
 const fn fast(share: f64, best_peer: f64) -> Demands {
     Demands {
@@ -123,13 +136,13 @@ const fn row(
     }
 }
 
-const fn troubled(name: &'static str, title: &'static str, trouble: Trouble) -> Scenario {
-    let demands = Demands {
-        share: None,
-        best_peer: None,
-        peer: None,
-    };
-    let quiet = row(name, title, LOSSY, CONNECTIONS_64, demands);
+const fn troubled(
+    name: &'static str,
+    title: &'static str,
+    crossing: Crossing,
+    trouble: Trouble,
+) -> Scenario {
+    let quiet = row(name, title, crossing, CONNECTIONS_64, NOTHING);
     Scenario {
         trouble,
         crossed: 1.05,
@@ -138,7 +151,7 @@ const fn troubled(name: &'static str, title: &'static str, trouble: Trouble) -> 
 }
 
 /// All rows of the table.
-pub(crate) const ALL: [Scenario; 11] = [
+pub(crate) const ALL: [Scenario; 14] = [
     row(
         "origin-clean",
         "origin side, no loss, cubic",
@@ -203,7 +216,7 @@ pub(crate) const ALL: [Scenario; 11] = [
         "large-1-64",
         "one 200 MB file, origin side, 1 % loss, cubic, 64 connections",
         Crossing {
-            load: Load::OneLargeFile,
+            load: Load::Files(Files::OneLargeFile),
             ..LOSSY
         },
         CONNECTIONS_64,
@@ -226,30 +239,68 @@ pub(crate) const ALL: [Scenario; 11] = [
     troubled(
         "reset",
         "origin side, 1 % loss, cubic, 64 connections, one reset every second",
+        LOSSY,
         Trouble::ResetEverySecond,
     ),
     troubled(
         "kill",
         "origin side, 1 % loss, cubic, 64 connections, kill -9 and restart half way",
+        LOSSY,
+        Trouble::KilledHalfWay,
+    ),
+    row(
+        "image-clean",
+        "an image of 6 layers, 120 MB, no loss, cubic, 64 connections",
+        Crossing {
+            load: Load::Image,
+            ..CLEAN
+        },
+        CONNECTIONS_64,
+        NOTHING,
+    ),
+    row(
+        "image-1-64",
+        "the image, 1 % loss, cubic, 64 connections",
+        IMAGE,
+        CONNECTIONS_64,
+        Demands {
+            share: Some(0.4),
+            best_peer: None,
+            peer: Some(("skopeo", 5.0)),
+        },
+    ),
+    troubled(
+        "image-kill",
+        "the image, 1 % loss, cubic, 64 connections, kill -9 and restart half way",
+        IMAGE,
         Trouble::KilledHalfWay,
     ),
 ];
 
-/// One that ends in seconds. Parts asked for twice at the end are much of so little.
-pub(crate) const SMOKE: Scenario = Scenario {
-    crossed: 1.5,
-    ..row(
+/// Those that end in seconds.
+pub(crate) const SMOKE: [Scenario; 2] = [
+    smoke(
         "smoke",
         "a few small files, origin side, 1 % loss, cubic",
-        Crossing {
-            load: Load::AFew,
-            ..LOSSY
-        },
-        CONNECTIONS_64,
-        Demands {
-            share: None,
-            best_peer: None,
-            peer: None,
-        },
-    )
-};
+        Load::Files(Files::AFew),
+    ),
+    smoke(
+        "smoke-image",
+        "a small image, origin side, 1 % loss, cubic",
+        Load::SmallImage,
+    ),
+];
+
+/// Parts asked for twice at the end are much of so little.
+const fn smoke(name: &'static str, title: &'static str, load: Load) -> Scenario {
+    Scenario {
+        crossed: 1.5,
+        ..row(
+            name,
+            title,
+            Crossing { load, ..LOSSY },
+            CONNECTIONS_64,
+            NOTHING,
+        )
+    }
+}

@@ -8,7 +8,7 @@ use super::scenario::Scenario;
 use super::tools::Tool;
 
 const HEAD: &str = "\
-| link | tool | seconds | Mbit/s | of the link | ours is faster | crossed / wanted | memory, MiB | one part |
+| link | tool | seconds | Mbit/s | of the link | ours is faster | crossed / wanted | memory, MiB | whole |
 |---|---|---|---|---|---|---|---|---|
 ";
 
@@ -81,7 +81,7 @@ fn cells(row: &Row, tool: Tool, runs: &[Measured]) -> String {
         number(run.crossed(wanted), 3),
         format!("{:.0}", run.mebibytes()),
         match run.end {
-            End::Done if run.is_single_part => "yes".to_owned(),
+            End::Done if run.is_whole => "yes".to_owned(),
             End::Done => "no".to_owned(),
             _ => "-".to_owned(),
         },

@@ -1,12 +1,15 @@
-//! What carries the release: this program, and what people use instead, by the recipes of `benches/peers.sh`.
+//! What carries the freight: this program, and what people use instead, by the recipes of `benches/peers.sh`.
 
 use std::fs::{self, File};
 use std::io;
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
+use super::freight::{Freight, Kind};
+use super::image::{self, Image};
 use super::lab::{BUCKET, Lab};
-use super::release::{HOST, Release};
+use super::release::HOST;
 
 /// A tool.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -21,41 +24,54 @@ pub(crate) struct Peer {
     pub(crate) name: &'static str,
     /// What it is in the table.
     title: &'static str,
+    pub(crate) carries: Kind,
     /// The programs that it needs.
     needs: &'static [&'static str],
     /// Whether it is run when no peer is named.
     pub(crate) is_usual: bool,
 }
 
-pub(crate) const PEERS: [Peer; 5] = [
+pub(crate) const PEERS: [Peer; 6] = [
     Peer {
         name: "wget",
         title: "wget one by one, then aws s3 sync",
+        carries: Kind::Files,
         needs: &["wget", "aws"],
         is_usual: true,
     },
     Peer {
         name: "aria2",
         title: "aria2 -x16, then aws s3 sync",
+        carries: Kind::Files,
         needs: &["aria2c", "aws"],
         is_usual: true,
     },
     Peer {
         name: "aria2-wide",
         title: "aria2 -x16 -j16, then aws s3 sync",
+        carries: Kind::Files,
         needs: &["aria2c", "aws"],
         is_usual: false,
     },
     Peer {
         name: "rclone",
         title: "rclone copy from HTTP to S3",
+        carries: Kind::Files,
         needs: &["rclone"],
         is_usual: true,
     },
     Peer {
         name: "rclone-multithread",
         title: "rclone copy, 16 threads a file, through a folder",
+        carries: Kind::Files,
         needs: &["rclone"],
+        is_usual: true,
+    },
+    Peer {
+        name: "skopeo",
+        title: "skopeo copy --all",
+        carries: Kind::Image,
+        needs: &["skopeo"],
         is_usual: true,
     },
 ];
@@ -94,22 +110,29 @@ impl Tool {
 #[derive(Debug)]
 pub(crate) struct Desk {
     dir: tempfile::TempDir,
+    kind: Kind,
     /// Stays after the measurement.
     log: PathBuf,
 }
 
 impl Desk {
-    pub(crate) fn new(release: &Release, name: &str) -> io::Result<Self> {
+    pub(crate) fn new(freight: &Freight, name: &str) -> io::Result<Self> {
         let scratch = Path::new(env!("CARGO_TARGET_TMPDIR"));
         let logs = scratch.join("link");
         fs::create_dir_all(&logs)?;
         let dir = tempfile::tempdir_in(scratch)?;
-        fs::write(dir.path().join("list"), release.list())?;
-        fs::write(dir.path().join("paths"), release.paths())?;
+        if let Freight::Files(release) = freight {
+            fs::write(dir.path().join("list"), release.list())?;
+            fs::write(dir.path().join("paths"), release.paths())?;
+        }
         fs::create_dir(dir.path().join("work"))?;
         let log = logs.join(format!("{name}.log"));
         File::create(&log)?;
-        Ok(Self { dir, log })
+        Ok(Self {
+            dir,
+            kind: freight.kind(),
+            log,
+        })
     }
 
     fn path(&self, name: &str) -> PathBuf {
@@ -136,7 +159,7 @@ impl Desk {
     /// The tool's command on the mirror's host.
     pub(crate) fn command(&self, tool: Tool, flags: &[&str], lab: &Lab) -> io::Result<Command> {
         let mut command = match tool {
-            Tool::Ours => self.ours(flags, lab),
+            Tool::Ours => self.ours(self.kind, flags, lab),
             Tool::Peer(peer) => self.peer(peer, lab),
         };
         for name in ["http_proxy", "https_proxy", "all_proxy"] {
@@ -155,15 +178,24 @@ impl Desk {
         Ok(command)
     }
 
-    fn ours(&self, flags: &[&str], lab: &Lab) -> Command {
+    fn ours(&self, kind: Kind, flags: &[&str], lab: &Lab) -> Command {
         let mut command = lab.mirror.command(env!("CARGO_BIN_EXE_kops-mirror"));
+        command.args(["sync", "-o", "json"]);
+        match kind {
+            Kind::Files => command
+                .arg("--assets")
+                .arg(self.path("list"))
+                .arg("--origin")
+                .arg(format!("{HOST}={}", origin(lab)))
+                .args(["--to", &format!("s3://{BUCKET}"), "--endpoint"])
+                .arg(lab.s3.endpoint().as_str()),
+            Kind::Image => command
+                .args(["--image", &Image::name(), "--origin"])
+                .arg(format!("{}=http://{}", image::HOST, lab.source.address()))
+                .arg("--to-registry")
+                .arg(format!("http://{}", lab.target.address())),
+        };
         command
-            .args(["sync", "-o", "json", "--assets"])
-            .arg(self.path("list"))
-            .arg("--origin")
-            .arg(format!("{HOST}={}", origin(lab)))
-            .args(["--to", &format!("s3://{BUCKET}"), "--endpoint"])
-            .arg(lab.s3.endpoint().as_str())
             .arg("--spool")
             .arg(self.path("work/spool"))
             .args(flags);
@@ -180,6 +212,8 @@ impl Desk {
             .env("LIST", self.path("list"))
             .env("BUCKET", BUCKET)
             .env("ENDPOINT", lab.s3.endpoint().as_str().trim_end_matches('/'))
+            .env("FROM_IMAGE", place(lab.source.address()))
+            .env("TO_IMAGE", place(lab.target.address()))
             .env("WORK", self.path("work"));
         command
     }
@@ -187,4 +221,9 @@ impl Desk {
 
 fn origin(lab: &Lab) -> String {
     lab.origin.url("").as_str().trim_end_matches('/').to_owned()
+}
+
+/// The image at a registry.
+fn place(registry: SocketAddr) -> String {
+    format!("{registry}/{}:{}", image::REPOSITORY, image::TAG)
 }
