@@ -20,7 +20,7 @@ mod telling;
 
 use std::collections::HashSet;
 
-pub use self::carry::{Carried, Ended, carry};
+pub use self::carry::{Carried, carry};
 pub use self::gather::{Gather, GatherError};
 pub(crate) use self::report::key;
 pub use self::report::report;

@@ -15,10 +15,11 @@ use crate::image::{Manifest, Reference};
 use crate::images::audit::{self, Audit, Finding, Named};
 use crate::images::plan::plan_mending;
 use crate::images::shelf::Shelf;
-use crate::images::{self, ByImage, Carried, Ended, Gather, GatherError, Image};
+use crate::images::{self, ByImage, Carried, Gather, GatherError, Image};
 use crate::record::FailureClass;
 use crate::report::{Outcome, Report};
 use crate::sync;
+use crate::transfer::Ended;
 
 /// Images that are gathered at a time; the connections to each host have their own limit.
 const GATHERED_AT_ONCE: usize = 8;

@@ -21,7 +21,7 @@ use crate::plan::{Action, Item};
 use crate::record::FailureClass;
 use crate::retry::{Attempts, Class, Policy};
 use crate::store::StoreError;
-use crate::transfer::{self, Mirror};
+use crate::transfer::{self, Ended, Mirror};
 
 /// Images on their way at a time: each has few large blobs, and the engine bounds the connections.
 const AT_ONCE: usize = 4;
@@ -46,22 +46,6 @@ pub struct Carried {
     pub sources: BTreeSet<String>,
 }
 
-/// How an image ended at one shelf.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Ended {
-    /// It was there.
-    Held,
-    /// It is there now.
-    Stored,
-    Failed {
-        class: FailureClass,
-        /// In one line, for the reader.
-        why: String,
-    },
-    /// The run was stopped before it was done.
-    Cancelled,
-}
-
 impl Carried {
     /// Whether it is at every shelf.
     pub fn is_done(&self) -> bool {
@@ -71,10 +55,10 @@ impl Carried {
 }
 
 /// How a blob ended at each shelf; images that have it wait for the one that brings it.
-type Settled = watch::Receiver<Option<Vec<transfer::Ended>>>;
+type Settled = watch::Receiver<Option<Vec<Ended>>>;
 
 /// A blob that an image brings, for itself and for the others that have it.
-type Brought = (Item, watch::Sender<Option<Vec<transfer::Ended>>>);
+type Brought = (Item, watch::Sender<Option<Vec<Ended>>>);
 
 /// Carries what was planned. `mirror` has the shelves' blobs as its targets, in their order.
 ///
@@ -165,7 +149,7 @@ impl Load<'_> {
                 // Nobody knows of it, so nothing may name it.
                 Err(_) => ready
                     .iter_mut()
-                    .for_each(|place| settle(place, &transfer::Ended::Cancelled)),
+                    .for_each(|place| settle(place, &Ended::Cancelled)),
             }
         }
         let load = &self;
@@ -335,16 +319,8 @@ fn only_where(item: &mut Item, needed: &[bool]) {
 }
 
 /// What an image comes to where one of its blobs ended so.
-fn settle(place: &mut Option<Ended>, blob: &transfer::Ended) {
-    let ended = match blob {
-        transfer::Ended::Held | transfer::Ended::Stored => return,
-        transfer::Ended::Cancelled => Ended::Cancelled,
-        transfer::Ended::Failed { class, why } => Ended::Failed {
-            class: *class,
-            why: why.clone(),
-        },
-    };
-    if place.is_none() {
-        *place = Some(ended);
+fn settle(place: &mut Option<Ended>, blob: &Ended) {
+    if !matches!(blob, Ended::Held | Ended::Stored) {
+        place.get_or_insert_with(|| blob.clone());
     }
 }

@@ -1,11 +1,11 @@
 //! What became of images, as the report has it: a line for each.
 
-use super::{Carried, Ended};
+use super::Carried;
 use crate::asset::Key;
 use crate::image::Reference;
 use crate::record::FailureClass;
 use crate::report::{Kind, Outcome as Line, Report, Thing};
-use crate::transfer::Mirror;
+use crate::transfer::{Ended, Mirror};
 
 /// Sums up. `failed` are images whose manifests could not be had, and why.
 pub fn report(carried: &[Carried], failed: Vec<(Reference, String)>, mirror: &Mirror) -> Report {
