@@ -113,3 +113,24 @@ pub fn told(error: &(dyn std::error::Error + 'static)) -> String {
     }
     text
 }
+
+/// What the innermost cause says: an HTTP client's layers around it say no more than that something failed.
+pub fn innermost(error: &(dyn std::error::Error + 'static)) -> String {
+    let mut cause = error;
+    while let Some(inner) = cause.source() {
+        cause = inner;
+    }
+    cause.to_string()
+}
+
+/// Whether the error or one of its causes has a word in it.
+pub fn mentions(error: &(dyn std::error::Error + 'static), word: &str) -> bool {
+    let mut cause = Some(error);
+    while let Some(error) = cause {
+        if error.to_string().contains(word) {
+            return true;
+        }
+        cause = error.source();
+    }
+    false
+}

@@ -14,6 +14,7 @@ use url::form_urlencoded::Serializer;
 
 use super::login::{Login, Secret};
 use super::{ChallengeError, Token};
+use crate::events::innermost;
 
 /// A small question; a connection, its encryption and the answer may each wait for lost packets.
 const ANSWER_TIMEOUT: Duration = Duration::from_mins(1);
@@ -187,15 +188,6 @@ impl Service {
             what: what.to_owned(),
         }
     }
-}
-
-/// What the innermost cause says; the client's layers around it only say that something failed.
-fn innermost(error: &(dyn Error + 'static)) -> String {
-    let mut cause = error;
-    while let Some(inner) = cause.source() {
-        cause = inner;
-    }
-    cause.to_string()
 }
 
 fn seconds(headers: &HeaderMap) -> Option<Duration> {

@@ -8,6 +8,7 @@ use url::Url;
 
 use super::Shown;
 use crate::challenge::ChallengeError;
+use crate::events::mentions;
 use crate::retry::Class;
 
 /// What went wrong at an origin, and at which URL.
@@ -122,7 +123,7 @@ pub(super) fn unanswered(url: &Url, error: reqwest::Error) -> OriginError {
     let connecting = error.is_connect();
     let timed_out = error.is_timeout();
     let error = error.without_url();
-    let is_of_certificate = chain_mentions(&error, "certificate");
+    let is_of_certificate = mentions(&error, "certificate");
     let source: Box<dyn Error + Send + Sync> = if timed_out {
         "no answer in time".into()
     } else {
@@ -154,15 +155,4 @@ fn innermost(error: &(dyn Error + 'static)) -> String {
     } else {
         cause.to_string()
     }
-}
-
-fn chain_mentions(error: &(dyn Error + 'static), word: &str) -> bool {
-    let mut cause = Some(error);
-    while let Some(error) = cause {
-        if error.to_string().contains(word) {
-            return true;
-        }
-        cause = error.source();
-    }
-    false
 }

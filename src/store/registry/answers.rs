@@ -1,6 +1,5 @@
 //! Turns what a registry says, or that it says nothing, into one sentence: what failed, where, why, and what to do.
 
-use std::error::Error;
 use std::time::Duration;
 
 use reqwest::Response;
@@ -8,6 +7,7 @@ use reqwest::header::{HeaderMap, RETRY_AFTER};
 use serde::Deserialize;
 
 use crate::challenge::ChallengeError;
+use crate::events::{innermost, mentions};
 use crate::retry::Class;
 use crate::store::{StoreError, StoreErrorKind};
 
@@ -189,26 +189,6 @@ pub(super) fn unknown_here(action: &str, what: &str, error: ChallengeError) -> S
         _ => StoreErrorKind::Credentials,
     };
     StoreError::new(kind, format!("can't {action} {what}")).caused_by(error)
-}
-
-/// What the innermost cause says: the layers of the client around it say no more than that something failed.
-fn innermost(error: &(dyn Error + 'static)) -> String {
-    let mut cause = error;
-    while let Some(inner) = cause.source() {
-        cause = inner;
-    }
-    cause.to_string()
-}
-
-fn mentions(error: &(dyn Error + 'static), word: &str) -> bool {
-    let mut cause = Some(error);
-    while let Some(error) = cause {
-        if error.to_string().contains(word) {
-            return true;
-        }
-        cause = error.source();
-    }
-    false
 }
 
 #[cfg(test)]
