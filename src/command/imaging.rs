@@ -17,6 +17,7 @@ use crate::images::{self, ByImage, Carried, Gather, Image};
 use crate::index::ImageEntry;
 use crate::origin::Origins;
 use crate::report::Report;
+use crate::service::Closing;
 use crate::sync::Wanted;
 use crate::transfer::Mirror;
 
@@ -37,16 +38,20 @@ pub(super) async fn bring(
     observer: &Arc<dyn Observer>,
     stop: &CancellationToken,
 ) -> anyhow::Result<Option<Report>> {
-    bring_from(parts::origins(config)?, config, wanted, observer, stop).await
+    let closing = Closing {
+        stop: stop.clone(),
+        ..Closing::default()
+    };
+    bring_from(parts::origins(config)?, config, wanted, observer, &closing).await
 }
 
-/// The same, from upstreams that others work with as well.
+/// The same, from upstreams that others work with as well, until the service that asks is to end.
 pub(super) async fn bring_from(
     origins: Origins,
     config: &Config,
     wanted: &mut [Wanted],
     observer: &Arc<dyn Observer>,
-    stop: &CancellationToken,
+    closing: &Closing,
 ) -> anyhow::Result<Option<Report>> {
     let names = names(config, wanted);
     let registry = &config.registry;
@@ -61,9 +66,11 @@ pub(super) async fn bring_from(
             "images are not shared among workers: leave them out of those with --shard, and bring them by one 'sync --no-files'"
         );
     }
-    let begun = Instant::now();
+    let (begun, stop) = (Instant::now(), &closing.stop);
+    let is_closing = || stop.is_cancelled() || closing.draining.is_cancelled();
     let telling = Arc::new(ByImage::new(Arc::clone(observer)));
-    let imaging = Imaging::new(origins, config, Arc::clone(&telling) as Arc<dyn Observer>).await?;
+    let listener = Arc::clone(&telling) as Arc<dyn Observer>;
+    let imaging = Imaging::new(origins, config, listener, closing.draining.clone()).await?;
     let gathering = imaging.gather(config, names, observer.as_ref());
     let Some(gathered) = stop.run_until_cancelled(gathering).await else {
         return Ok(Some(interrupted()));
@@ -77,14 +84,14 @@ pub(super) async fn bring_from(
     let carried = images::carry(planned, &imaging.shelves, &imaging.mirror, stop).await;
     for wanted in wanted {
         imaging.note(wanted, &carried);
-        if let (Some(why), false) = (&wanted.lacks, stop.is_cancelled()) {
+        if let (Some(why), false) = (&wanted.lacks, is_closing()) {
             let what = format!("{} is not marked as ready: {why}", wanted.release.name);
             observer.event(&Event::Warned { what });
         }
     }
     Ok(Some(Report {
         elapsed: begun.elapsed(),
-        interrupted: stop.is_cancelled(),
+        interrupted: is_closing(),
         ..images::report(&carried, failed, &imaging.mirror)
     }))
 }
@@ -107,6 +114,7 @@ impl Imaging {
         origins: Origins,
         config: &Config,
         observer: Arc<dyn Observer>,
+        draining: CancellationToken,
     ) -> anyhow::Result<Self> {
         let from = config.registry.from_layout.as_deref();
         let from = from.map(|dir| Arc::new(LayoutShelf::new(dir)));
@@ -114,7 +122,7 @@ impl Imaging {
         shelves.extend(from.iter().map(|from| Arc::clone(from) as Arc<dyn Shelf>));
         shelves.extend(parts::shelves(config)?);
         let blobs = shelves.iter().map(|shelf| shelf.blobs()).collect();
-        let mirror = parts::mirror_of_blobs(origins, config, blobs, observer).await?;
+        let mirror = parts::mirror_of_blobs(origins, config, blobs, observer, draining).await?;
         Ok(Self {
             from,
             shelves,

@@ -43,7 +43,8 @@ pub(super) async fn images(
     let telling = Arc::new(ByImage::new(Arc::clone(observer)));
     let listener = Arc::clone(&telling) as Arc<dyn Observer>;
     let origins = parts::origins(config)?;
-    let mirror = parts::mirror_of_blobs(origins, config, blobs, listener).await?;
+    let mirror =
+        parts::mirror_of_blobs(origins, config, blobs, listener, CancellationToken::new()).await?;
     let gather = Gather {
         origins: &mirror.origins,
         limits: &mirror.limits,

@@ -200,10 +200,10 @@ pub(super) async fn mirror_of_blobs(
     config: &Config,
     targets: Vec<Arc<dyn Store>>,
     observer: Arc<dyn Observer>,
+    draining: CancellationToken,
 ) -> anyhow::Result<Arc<Mirror>> {
     let mut config = config.clone();
     config.spool.dir = Some(config.spool_folder()?.join("images"));
-    let draining = CancellationToken::new();
     let mirror = mirror_from(origins, &config, targets, observer, draining).await?;
     Ok(Arc::new(mirror))
 }

@@ -137,7 +137,11 @@ impl SetRunner {
     ) -> anyhow::Result<Ran> {
         let origins = self.all.origins.clone();
         let wanted = &mut following.wanted;
-        let images = imaging::bring_from(origins, &self.config, wanted, &observer, stop).await?;
+        let ending = Closing {
+            draining: closing.draining.clone(),
+            stop: stop.clone(),
+        };
+        let images = imaging::bring_from(origins, &self.config, wanted, &observer, &ending).await?;
         let draining = closing.draining.clone();
         let (origins, here) = (self.all.origins.clone(), targets.here.clone());
         let mirror = parts::mirror_from(origins, &self.config, here, observer, draining);
