@@ -25,6 +25,7 @@ pub mod schedule;
 
 // What is wanted, and what kops is to be told: pure, no clock, no I/O.
 pub mod catalogue;
+pub mod cluster;
 pub mod consumer;
 pub mod follow;
 pub mod retention;
