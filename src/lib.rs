@@ -33,6 +33,7 @@ pub mod retention;
 // The ends of the wire and what stands between them.
 pub mod challenge;
 pub mod history;
+pub mod kops;
 pub mod lease;
 pub mod limits;
 pub mod notify;
