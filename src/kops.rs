@@ -14,16 +14,12 @@ use std::process::Stdio;
 use std::time::Duration;
 
 use semver::Version;
-use tokio::io::{AsyncRead, AsyncReadExt};
 use tokio::process::{Child, Command};
 use tokio::time::timeout;
 
 pub use self::calls::{Health, Preview};
-use self::record::Records;
+use self::record::{Record, Records};
 use crate::cluster::Era;
-
-/// What one call may print before it is cut: a dry run of a large cluster has some hundred kilobytes.
-const OUTPUT_MAX_BYTES: u64 = 16 << 20;
 
 /// What a caller's environment has that kops needs: programs are found, proxies and certificates are used, and AWS' own variables say
 /// who it is.
@@ -95,10 +91,11 @@ pub enum KopsError {
         found: String,
         wanted: Version,
     },
-    #[error("'kops {call}' did not end within {} s and was stopped; what it printed is in {record}", limit.as_secs())]
+    #[error("'kops {call}' did not end within {} s and was stopped, saying {said} (all of it is in {record})", limit.as_secs())]
     TimedOut {
         call: String,
         limit: Duration,
+        said: String,
         record: String,
     },
     #[error("'kops {call}' failed{}: {said} (all of it is in {record})", code.map(|code| format!(" with {code}")).unwrap_or_default())]
@@ -192,7 +189,7 @@ impl Kops {
         self.options.folder.join("kubeconfig")
     }
 
-    /// Calls it and says how it ended, recorded.
+    /// Calls it and says how it ended, and where what it printed is kept.
     async fn call(&self, arguments: &[&str]) -> Result<(Answer, String), KopsError> {
         let home = self.home();
         let kept = |source| KopsError::Record {
@@ -201,21 +198,30 @@ impl Kops {
         };
         tokio::fs::create_dir_all(&home).await.map_err(kept)?;
         tracing::info!("kops {}", arguments.join(" "));
-        let child = self.start(arguments)?;
+        let record = self.records.begin(arguments)?;
+        let mut child = self.start(arguments, &record)?;
         let limit = self.options.timeout;
-        let (answer, is_late) = watched(child, limit).await;
-        let record = self.records.keep(arguments, &answer, is_late).await?;
-        if is_late {
+        let Ok(status) = timeout(limit, child.wait()).await else {
+            // It is gone then: nothing else can be done about one that can't be killed.
+            let _ = child.kill().await;
+            record.end("stopped: it took too long")?;
             return Err(KopsError::TimedOut {
                 call: arguments.join(" "),
                 limit,
-                record,
+                said: record.answer(None)?.last_words(),
+                record: record.place(),
             });
+        };
+        let code = status.ok().and_then(|status| status.code());
+        match code {
+            Some(code) => record.end(&code.to_string())?,
+            None => record.end("ended by a signal")?,
         }
-        Ok((answer, record))
+        Ok((record.answer(code)?, record.place()))
     }
 
-    fn start(&self, arguments: &[&str]) -> Result<Child, KopsError> {
+    /// What it prints goes into the record at once, so that it is there whatever becomes of both processes.
+    fn start(&self, arguments: &[&str], record: &Record) -> Result<Child, KopsError> {
         let program = &self.options.program;
         let mut command = Command::new(program);
         command
@@ -224,8 +230,8 @@ impl Kops {
             .envs(self.environment())
             .current_dir(self.home())
             .stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
+            .stdout(record.stdout()?)
+            .stderr(record.stderr()?)
             .kill_on_drop(true);
         command.spawn().map_err(|source| KopsError::Start {
             program: program.clone(),
@@ -252,13 +258,17 @@ impl Answer {
     /// What it said at its end, in a line or a few: kops prints its error last, behind lines of what it did.
     pub fn last_words(&self) -> String {
         const LINES: usize = 4;
-        let is_told = |line: &&str| !line.trim().is_empty();
         let spoken = if self.stderr.trim().is_empty() {
             &self.stdout
         } else {
             &self.stderr
         };
-        let lines: Vec<_> = spoken.lines().filter(is_told).map(str::trim).collect();
+        let lines = spoken
+            .lines()
+            .map(str::trim)
+            .filter(|line| !line.is_empty());
+        let (logged, said): (Vec<_>, Vec<_>) = lines.partition(|line| is_logged(line));
+        let lines = if said.is_empty() { logged } else { said };
         match lines.len() {
             0 => "it said nothing".to_owned(),
             length => lines[length.saturating_sub(LINES)..].join("; "),
@@ -266,55 +276,9 @@ impl Answer {
     }
 }
 
-/// What a child prints until it ends, or is ended because it takes too long.
-async fn watched(mut child: Child, limit: Duration) -> (Answer, bool) {
-    let (stdout, stderr) = (child.stdout.take(), child.stderr.take());
-    let reading = async { futures::join!(whole(stdout), whole(stderr)) };
-    let mut reading = std::pin::pin!(reading);
-    let ended = timeout(limit, async {
-        (reading.as_mut().await, child.wait().await)
-    })
-    .await;
-    match ended {
-        Ok(((stdout, stderr), status)) => {
-            let code = status.ok().and_then(|status| status.code());
-            (
-                Answer {
-                    code,
-                    stdout,
-                    stderr,
-                },
-                false,
-            )
-        }
-        Err(_) => {
-            // It is gone then: nothing else can be done about one that can't be killed.
-            let _ = child.kill().await;
-            let (stdout, stderr) = timeout(Duration::from_secs(1), reading)
-                .await
-                .unwrap_or_default();
-            let code = None;
-            (
-                Answer {
-                    code,
-                    stdout,
-                    stderr,
-                },
-                true,
-            )
-        }
-    }
-}
-
-/// All that is printed, cut where it is too much; what comes after is read and forgotten, so that the program can go on.
-async fn whole(pipe: Option<impl AsyncRead + Unpin>) -> String {
-    let Some(mut pipe) = pipe else {
-        return String::new();
-    };
-    let mut printed = Vec::new();
-    let mut first = (&mut pipe).take(OUTPUT_MAX_BYTES);
-    // What can't be read of a pipe was not printed.
-    let _ = first.read_to_end(&mut printed).await;
-    let _ = tokio::io::copy(&mut pipe, &mut tokio::io::sink()).await;
-    String::from_utf8_lossy(&printed).into_owned()
+/// Whether it is a line of the log: `W1128 07:35:42.352075    8641 factory.go:152] …`.
+fn is_logged(line: &str) -> bool {
+    let mut letters = line.chars();
+    let is_level = letters.next().is_some_and(|level| "IWEF".contains(level));
+    is_level && letters.take(4).all(|digit| digit.is_ascii_digit()) && line.contains("] ")
 }

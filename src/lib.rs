@@ -54,6 +54,8 @@ pub mod vouch;
 pub mod audit;
 pub mod images;
 pub mod measure;
+pub mod preflight;
+pub mod provision;
 pub mod prune;
 pub mod scrub;
 pub mod sync;

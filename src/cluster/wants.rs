@@ -31,6 +31,8 @@ impl ClusterFile {
         selection.options = self.options.clone();
         selection.layout = Some(self.layout());
         selection.clients = false;
+        // Of what moves from day to day only the channel is asked for, and that by the address it is given.
+        selection.pointers = false;
         selection
     }
 

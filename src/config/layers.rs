@@ -106,6 +106,11 @@ impl Environment {
             .collect()
     }
 
+    /// All of it, for a program that is run with a part of it.
+    pub fn variables(&self) -> &BTreeMap<String, String> {
+        &self.0
+    }
+
     /// The value of a variable; None when it is unset or empty, which everywhere mean the same.
     pub fn get(&self, name: &str) -> Option<&str> {
         self.0
