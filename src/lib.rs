@@ -18,6 +18,7 @@ pub mod digest;
 pub mod events;
 pub mod image;
 pub mod layout;
+pub mod partition;
 pub mod record;
 pub mod report;
 pub mod retry;
@@ -32,6 +33,7 @@ pub mod retention;
 
 // The ends of the wire and what stands between them.
 pub mod challenge;
+pub mod cloud;
 pub mod history;
 pub mod lease;
 pub mod limits;
