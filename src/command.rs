@@ -11,6 +11,7 @@ mod mending;
 mod operator;
 mod parts;
 mod policy;
+mod provision;
 mod select;
 mod syncing;
 mod targets;
@@ -110,6 +111,7 @@ async fn run_with(
             .run_until_cancelled(operator::prune(args, output, config))
             .await
             .unwrap_or(Ok(Exit::Interrupted)),
+        Command::Provision(args) => provision::run(args, output, config, &observer, &stop).await,
         Command::NotifyTest(args) => operator::notify_test(args, config).await,
         Command::Daemon(_) | Command::Completions { .. } | Command::Man { .. } => {
             unreachable!("they are run before")

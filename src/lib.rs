@@ -52,6 +52,7 @@ pub mod upstream;
 pub mod vouch;
 
 // The engine.
+pub mod ami;
 pub mod audit;
 pub mod images;
 pub mod measure;

@@ -9,6 +9,7 @@ pub(super) mod client;
 mod conditions;
 mod congestion;
 mod connector;
+mod depot;
 mod errors;
 mod lines;
 mod listing;
@@ -33,6 +34,7 @@ use url::Url;
 
 use self::conditions::Conditions;
 pub use self::congestion::Congestion;
+pub use self::depot::{Arrival, Depot, Parcel, PutPart};
 use self::errors::{Refusal, Site};
 use self::lines::Lines;
 use self::listing::{encoded, length};
