@@ -1,5 +1,6 @@
 //! Says what may be typed. Nothing here acts: flags become a [`Layer`] of settings, and [`crate::command`] does the rest.
 
+mod ami;
 mod bench;
 mod images;
 mod manual;
@@ -24,6 +25,9 @@ use crate::limits::Night;
 use crate::store::s3::Congestion;
 use crate::terminal::Showing;
 
+pub use self::ami::{
+    AmiArgs, AmiCommand, CopyArgs, GcArgs, ListArgs, PlaceArgs, ResolveArgs, WaitArgs,
+};
 pub use self::bench::{BenchArgs, End};
 pub use self::images::{ImageArgs, RegistryArgs, ShelfArgs};
 pub use self::provision::{
@@ -37,7 +41,6 @@ pub use self::service::{
 const MIRRORED: &str = "What is mirrored";
 const PLACE: &str = "Where it goes";
 const FETCHING: &str = "How it is fetched";
-const MEASURED: &str = "What is measured";
 const BUCKET: &str = "The bucket";
 const EVERYWHERE: &str = "Everywhere";
 
@@ -130,11 +133,11 @@ pub enum Command {
     Bench(BenchArgs),
     /// Show it all on this machine: no network, no account
     Demo(DemoArgs),
-    /// Bring up a kops cluster in AWS China from the mirror
-    Provision(ProvisionArgs),
     /// Print bucket policies that let nodes read the mirror without ACLs
     #[command(after_long_help = manual::BUCKET_POLICY)]
     BucketPolicy(BucketPolicyArgs),
+    /// Bring up a cluster from the mirror: one step each
+    Provision(ProvisionArgs),
     /// Print completions for a shell
     #[command(after_long_help = manual::COMPLETIONS)]
     Completions {
@@ -477,11 +480,11 @@ impl Command {
                 say_list(&mut layer, "to", args.to.as_slice());
                 layer.set_some("s3.region", args.region.as_deref());
             }
-            Self::Provision(_)
-            | Self::Status(_)
+            Self::Status(_)
             | Self::NotifyTest(_)
             | Self::Serve(_)
             | Self::Demo(_)
+            | Self::Provision(_)
             | Self::Completions { .. }
             | Self::Man { .. } => {}
         }

@@ -56,13 +56,14 @@ pub fn run(cli: &Cli, screen: &Screen) -> anyhow::Result<Exit> {
             let environment = Environment::of_process();
             let observer = screen.observer(cli.showing(), environment.get("NO_COLOR").is_none());
             let observer: Arc<dyn Observer> = Arc::new(Logged(observer));
+            let config = cli.settings(&environment)?;
             let output = cli.everywhere.output;
             let runtime = runtime().context("can't start the runtime")?;
             runtime.block_on(async {
                 let stop = CancellationToken::new();
                 let mut signals = JoinSet::new();
                 signals.spawn(stop_on_signal(stop.clone())?);
-                provision::provision(args, output, &environment, observer, &stop).await
+                provision::provision(args, output, &environment, &config, observer, &stop).await
             })
         }
         command => {

@@ -367,6 +367,14 @@ impl Config {
         Ok(home.join("kops-mirror/spool").join(&name[..16]))
     }
 
+    /// Where it is kept which blocks of an image have been carried: beside the spools, for all targets.
+    pub fn ami_folder(&self) -> Result<PathBuf, ConfigError> {
+        let home = self.cache_home.as_ref().ok_or(ConfigError::NoCacheHome);
+        let by_default = || Ok(home?.join("kops-mirror"));
+        let folder = self.spool.dir.clone().map_or_else(by_default, Ok)?;
+        Ok(folder.join("ami"))
+    }
+
     /// The targets as they are the same for every run, whatever folder it starts in and in whatever order they are given.
     fn targets_in_full(&self) -> String {
         let in_full = |target: &Target| match target {

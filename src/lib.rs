@@ -18,6 +18,7 @@ pub mod digest;
 pub mod events;
 pub mod image;
 pub mod layout;
+pub mod partition;
 pub mod record;
 pub mod report;
 pub mod retry;
@@ -32,6 +33,7 @@ pub mod retention;
 
 // The ends of the wire and what stands between them.
 pub mod challenge;
+pub mod cloud;
 pub mod history;
 pub mod kops;
 pub mod lease;
@@ -51,6 +53,7 @@ pub mod upstream;
 pub mod vouch;
 
 // The engine.
+pub mod ami;
 pub mod audit;
 pub mod images;
 pub mod measure;

@@ -6,9 +6,11 @@ use std::path::PathBuf;
 use clap::{Args, ValueEnum, ValueHint};
 use url::Url;
 
-use super::{FetchArgs, MEASURED, SelectionArgs, TargetArgs};
+use super::{FetchArgs, SelectionArgs, TargetArgs};
 use crate::config::{self, Layer, Size};
 use crate::store::s3::Congestion;
+
+const MEASURED: &str = "What is measured";
 
 #[derive(Debug, Clone, Args)]
 pub struct BenchArgs {

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Subcommand, ValueHint};
 
+use super::{AmiArgs, manual};
 use crate::cluster::CheckId;
 
 #[derive(Debug, Clone, Args)]
@@ -32,6 +33,9 @@ pub enum ProvisionCommand {
     Destroy(DestroyArgs),
     /// Show how far the way to the cluster has been gone
     Status(WorkArgs),
+    /// Images that instances start from: find one, copy one from elsewhere, wait for one
+    #[command(after_long_help = manual::AMI)]
+    Ami(AmiArgs),
     /// Print the variables that kops gets, for use by hand
     Env(WorkArgs),
 }
@@ -130,9 +134,10 @@ pub enum Include {
 }
 
 impl ProvisionCommand {
-    /// Which cluster it is about.
-    pub fn work(&self) -> &WorkArgs {
-        match self {
+    /// Which cluster it is about; None where it needs none.
+    pub fn work(&self) -> Option<&WorkArgs> {
+        Some(match self {
+            Self::Ami(_) => return None,
             Self::Render(args) => &args.work,
             Self::Preflight(args) => &args.work,
             Self::Plan(args) => &args.work,
@@ -140,6 +145,6 @@ impl ProvisionCommand {
             Self::Validate(args) => &args.work,
             Self::Destroy(args) => &args.work,
             Self::Kubeconfig(args) | Self::Status(args) | Self::Env(args) => args,
-        }
+        })
     }
 }

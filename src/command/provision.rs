@@ -1,7 +1,9 @@
 //! `provision`: from a mirrored release to a cluster.
 
+mod ami;
 mod applying;
 mod destroying;
+mod place;
 mod planning;
 mod worksite;
 
@@ -11,7 +13,7 @@ use tokio_util::sync::CancellationToken;
 use self::worksite::Worksite;
 use super::{document, say};
 use crate::cli::{Output, ProvisionArgs, ProvisionCommand, RenderArgs, ValidateArgs, WorkArgs};
-use crate::config::Environment;
+use crate::config::{Config, Environment};
 use crate::events::Observer;
 use crate::kops::Health;
 use crate::provision::{self, Step, steps};
@@ -22,10 +24,13 @@ pub(super) async fn provision(
     args: &ProvisionArgs,
     output: Output,
     environment: &Environment,
+    config: &Config,
     observer: Arc<dyn Observer>,
     stop: &CancellationToken,
 ) -> anyhow::Result<Exit> {
-    let work = args.command.work();
+    let Some(work) = args.command.work() else {
+        return without_cluster(&args.command, output, config, observer.as_ref(), stop).await;
+    };
     let site = Worksite::open(work, environment, observer, stop.clone())?;
     match &args.command {
         ProvisionCommand::Render(args) => render(site, args).await,
@@ -38,7 +43,24 @@ pub(super) async fn provision(
         ProvisionCommand::Destroy(args) => destroying::destroy(site, args).await,
         ProvisionCommand::Status(args) => status(site, args, output).await,
         ProvisionCommand::Env(_) => env(&site),
+        ProvisionCommand::Ami(_) => unreachable!("it needs no cluster"),
     }
+}
+
+async fn without_cluster(
+    command: &ProvisionCommand,
+    output: Output,
+    config: &Config,
+    observer: &dyn Observer,
+    stop: &CancellationToken,
+) -> anyhow::Result<Exit> {
+    let ProvisionCommand::Ami(args) = command else {
+        unreachable!("all others are about a cluster");
+    };
+    let step = ami::ami(&args.command, output, config, observer);
+    // What is half done is taken up by the same command.
+    let ended = stop.run_until_cancelled(step).await;
+    ended.unwrap_or(Ok(Exit::Interrupted))
 }
 
 async fn render(mut site: Worksite, args: &RenderArgs) -> anyhow::Result<Exit> {

@@ -18,10 +18,10 @@ use crate::digest::{Algorithm, Digest};
 use crate::events::Observer;
 use crate::kops::{Kops, KopsOptions};
 use crate::layout::Layout;
+use crate::partition::Partition;
 use crate::provision::{self, Journal, Kept, Site};
 use crate::store::Store;
 use crate::store::folder::FolderStore;
-use crate::store::partition::Partition;
 use crate::store::s3::{S3Options, S3Store, Way};
 
 /// Where what is kept of clusters stands in a state store, and in the working folder.
