@@ -102,7 +102,7 @@ impl Gather<'_> {
             let (url, told) = (source.to_string(), wanted);
             return Err(GatherError::Disagrees { url, told, got });
         }
-        Ok(document.content.into())
+        Ok(document.content)
     }
 
     async fn listed(&self, source: Source) -> Result<Listed, GatherError> {

@@ -82,20 +82,17 @@ impl Key {
 
     /// Whether the key's holder signed these bytes.
     fn made(&self, bytes: &[u8], signature: &SignatureBytes) -> Result<(), Refusal> {
-        let mut schemes = self.schemes.iter();
-        let is_made = |scheme| verify_signature(&self.der, bytes, signature, scheme).is_ok();
-        match schemes.any(|scheme| is_made(*scheme)) {
-            true => Ok(()),
-            false => Err(Refusal::AnotherKey),
-        }
+        self.made_if(|scheme| verify_signature(&self.der, bytes, signature, scheme).is_ok())
     }
 
     /// Whether the key's holder signed what hashes to this.
     fn made_of(&self, digest: Digest, signature: &SignatureBytes) -> Result<(), Refusal> {
+        let (key, digest) = (&self.der, digest.bytes());
+        self.made_if(|scheme| verify_signature_prehashed(key, digest, signature, scheme).is_ok())
+    }
+
+    fn made_if(&self, is_made: impl Fn(SigningScheme) -> bool) -> Result<(), Refusal> {
         let mut schemes = self.schemes.iter();
-        let is_made = |scheme| {
-            verify_signature_prehashed(&self.der, digest.bytes(), signature, scheme).is_ok()
-        };
         match schemes.any(|scheme| is_made(*scheme)) {
             true => Ok(()),
             false => Err(Refusal::AnotherKey),
@@ -111,7 +108,7 @@ pub struct Identity {
 }
 
 impl Identity {
-    /// `name` is an address or a URL; in it `*` stands for anything but a slash, `**` for anything. `trust_root` is a
+    /// `name` is an address or a URL; in it `*` stands for anything but a slash, `**` between slashes for anything. `trust_root` is a
     /// `trusted_root.json`; None: the one of sigstore's public service that is compiled in.
     pub fn new(name: &str, issuer: &str, trust_root: Option<&str>) -> Result<Self, BadSigner> {
         let glob = GlobBuilder::new(name).literal_separator(true).build();
@@ -220,11 +217,10 @@ fn refusal(error: &Error, bundle: &Bundle) -> Refusal {
         Error::Certificate(_) | Error::TransparencyLog(TransparencyLogError::IntegratedTime(_)) => {
             expired(bundle).unwrap_or(Refusal::Certificate(why))
         }
-        Error::TransparencyLog(_) => Refusal::Log(why),
+        // A bundle lacks what its format asks for: an entry of the log, mostly.
+        Error::TransparencyLog(_) | Error::Bundle(_) => Refusal::Log(why),
         Error::Timestamp(_) => Refusal::Time(why),
         Error::SignatureInvalid(_) | Error::ArtifactMismatch(_) => Refusal::Signature(why),
-        // What is missing by the rules of the format: an entry of the log, mostly.
-        Error::Bundle(_) => Refusal::Log(why),
         _ => Refusal::Rubbish(why),
     }
 }
