@@ -151,4 +151,26 @@ mod tests {
         assert!(read("images = \"[\"\nkey = \"k\"").is_err());
         assert!(read("key = \"k\"").is_err());
     }
+
+    /// What is commented out there is what people copy.
+    #[test]
+    fn the_examples_of_the_commented_file_can_be_used() {
+        let file = include_str!("../../config/mirror.toml");
+        let (_, rest) = file.split_once("# [[registry.policies]]\n").unwrap();
+        let (rest, _) = rest.split_once("\n# Repositories in ECR").unwrap();
+        let policies = rest.split("# [[registry.policies]]\n").map(|policy| {
+            let lines = policy.lines().filter_map(|line| line.strip_prefix("# "));
+            let settings: Vec<&str> = lines.filter(|line| line.contains(" = ")).collect();
+            read(&settings.join("\n")).unwrap().signer
+        });
+        let signers: Vec<SignerSettings> = policies.collect();
+        let [
+            SignerSettings::Identity { issuer, .. },
+            SignerSettings::Key(_),
+        ] = &signers[..]
+        else {
+            panic!("{signers:?}");
+        };
+        assert_eq!(issuer, "https://accounts.google.com");
+    }
 }

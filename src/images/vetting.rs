@@ -3,8 +3,6 @@
 //! What is signed is the digest that the image has where it comes from, whatever is left of its index here. Signatures are looked for
 //! there too and nowhere else, by cosign's tag and among the referrers; where one is found tells nothing, only what is in it.
 
-use std::collections::BTreeMap;
-
 use async_trait::async_trait;
 use bytes::Bytes;
 use futures::stream::{self, StreamExt};
@@ -23,8 +21,9 @@ const OFFERS_MAX: usize = 64;
 /// What is longer is no signature: a claim has some 300 bytes, a bundle some 10 KiB.
 const CONTENT_MAX_BYTES: u64 = 1 << 20;
 
-/// Reasons that are told, each once.
+/// Reasons that are told, each once, and characters of each.
 const REASONS_MAX: usize = 4;
+const REASON_CHARS_MAX: usize = 300;
 
 /// Images of a folder that are vetted at a time.
 const AT_ONCE: usize = 8;
@@ -103,7 +102,7 @@ pub async fn vet(
         image,
         open,
         evidence,
-        read: BTreeMap::new(),
+        read: None,
         reasons: Vec::new(),
         unread: None,
     };
@@ -138,8 +137,8 @@ struct Hearing<'a> {
     /// The policies that nothing has satisfied yet.
     open: Vec<&'a Policy>,
     evidence: &'a dyn Evidence,
-    /// Many signatures are of the same payload.
-    read: BTreeMap<Digest, Bytes>,
+    /// What was read last: many signatures, one after the other, are of the same payload.
+    read: Option<(Digest, Bytes)>,
     reasons: Vec<String>,
     unread: Option<EvidenceError>,
 }
@@ -159,25 +158,35 @@ impl Hearing<'_> {
         };
         let mut open = Vec::new();
         for policy in std::mem::take(&mut self.open) {
-            if let Err(refusal) = policy.check(self.image.published, offer, &content) {
-                self.note(of, &refusal.to_string());
-                open.push(policy);
+            match policy.check(self.image.published, offer, &content) {
+                Ok(()) => tracing::info!(
+                    "{} is signed as the policy for {} asks, by {}",
+                    self.image.reference,
+                    policy.text(),
+                    of.wanted()
+                ),
+                Err(refusal) => {
+                    self.note(of, &refusal.to_string());
+                    open.push(policy);
+                }
             }
         }
         self.open = open;
     }
 
     async fn content(&mut self, of: &Reference, blob: &Blob) -> Result<Bytes, EvidenceError> {
-        if let Some(content) = self.read.get(&blob.digest) {
+        if let Some((digest, content)) = &self.read
+            && *digest == blob.digest
+        {
             return Ok(content.clone());
         }
         let content = self.evidence.content(of, blob).await?;
-        self.read.insert(blob.digest, content.clone());
+        self.read = Some((blob.digest, content.clone()));
         Ok(content)
     }
 
     fn note(&mut self, of: &Reference, why: &str) {
-        let reason = format!("that of {}: {why}", of.wanted());
+        let reason = format!("that of {}: {}", of.wanted(), printable(why));
         if !self.reasons.contains(&reason) {
             self.reasons.push(reason);
         }
@@ -199,6 +208,12 @@ impl Hearing<'_> {
             found,
         }
     }
+}
+
+/// What strangers wrote is in it: it stays on its line, and short.
+fn printable(why: &str) -> String {
+    let plain = |c: char| if c.is_control() { ' ' } else { c };
+    why.chars().map(plain).take(REASON_CHARS_MAX).collect()
 }
 
 /// A folder in the OCI image layout, with all that is in it.
@@ -276,4 +291,15 @@ pub async fn vet_folder(
     let follow: Vec<Image> = follow.cloned().collect();
     may.extend(follow);
     (may, missed)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_strangers_wrote_stays_on_its_line() {
+        assert_eq!(printable("a\n\u{1b}[31mb"), "a  [31mb");
+        assert_eq!(printable(&"x".repeat(10_000)).len(), REASON_CHARS_MAX);
+    }
 }

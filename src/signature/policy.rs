@@ -27,7 +27,7 @@ impl Policy {
         Ok(Self {
             images: GlobSet::new(images)?,
             except: GlobSet::new(except)?,
-            text: format!("{}, signed by {signer}", texts.join(", ")),
+            text: format!("{} ({signer})", texts.join(", ")),
             signer,
         })
     }

@@ -192,8 +192,8 @@ impl Signer {
 impl fmt::Display for Signer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Key(_) => f.write_str("its key"),
-            Self::Identity(it) => write!(f, "{} as {} knows it", it.name.glob(), it.issuer),
+            Self::Key(_) => f.write_str("by a key"),
+            Self::Identity(it) => write!(f, "by {} of {}", it.name.glob(), it.issuer),
         }
     }
 }

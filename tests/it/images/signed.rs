@@ -217,7 +217,7 @@ async fn every_policy_that_fits_must_be_satisfied() {
     let said = told(&output);
     assert_eq!(output.status.code(), Some(1), "{said}");
     assert!(
-        said.contains("for registry.k8s.io/team/app:v1, signed by"),
+        said.contains("the policy for registry.k8s.io/team/app:v1 (by robot@releng.example of https://accounts.example) asks for"),
         "{said}"
     );
     assert_kept_out(&gallery, "team/app");
