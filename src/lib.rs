@@ -23,6 +23,7 @@ pub mod record;
 pub mod report;
 pub mod retry;
 pub mod schedule;
+pub mod signature;
 
 // What is wanted, and what kops is to be told: pure, no clock, no I/O.
 pub mod catalogue;
