@@ -1,5 +1,6 @@
 //! Says what may be typed. Nothing here acts: flags become a [`Layer`] of settings, and [`crate::command`] does the rest.
 
+mod ami;
 mod bench;
 mod images;
 mod manual;
@@ -24,11 +25,14 @@ use crate::limits::Night;
 use crate::store::s3::Congestion;
 use crate::terminal::Showing;
 
+pub use self::ami::{
+    AmiArgs, AmiCommand, CopyArgs, GcArgs, ListArgs, PlaceArgs, ResolveArgs, WaitArgs,
+};
 pub use self::bench::{BenchArgs, End};
 pub use self::images::{ImageArgs, RegistryArgs, ShelfArgs};
 pub use self::provision::{
-    AmiArgs, AmiCommand, CopyArgs, GcArgs, ListArgs, PlaceArgs, Provision, ProvisionArgs,
-    ResolveArgs, WaitArgs,
+    ApplyArgs, DestroyArgs, Include, PlanArgs, PreflightArgs, ProvisionArgs, ProvisionCommand,
+    RenderArgs, ValidateArgs, WorkArgs,
 };
 pub use self::service::{
     DaemonArgs, LogForm, NotifyTestArgs, PruneArgs, ServiceArgs, ShardArgs, StatusArgs,

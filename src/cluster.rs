@@ -22,7 +22,7 @@ pub use self::check::Problem;
 pub use self::checks::{BadCheckId, CheckId};
 pub use self::era::{Dns, Era, Mirrors};
 pub use self::file::*;
-pub use self::manifest::{Found, Group, Manifest, RenderError, manifest};
+pub use self::manifest::{Found, Group, Manifest, RenderError, channel, manifest};
 pub use self::mirrors::dead;
 pub use self::quorum::Spread;
 pub use self::subnets::{BadCidr, Cidr, Placed};

@@ -23,6 +23,7 @@ pub mod record;
 pub mod report;
 pub mod retry;
 pub mod schedule;
+pub mod signature;
 
 // What is wanted, and what kops is to be told: pure, no clock, no I/O.
 pub mod catalogue;
@@ -35,6 +36,7 @@ pub mod retention;
 pub mod challenge;
 pub mod cloud;
 pub mod history;
+pub mod kops;
 pub mod lease;
 pub mod limits;
 pub mod notify;
@@ -56,6 +58,8 @@ pub mod ami;
 pub mod audit;
 pub mod images;
 pub mod measure;
+pub mod preflight;
+pub mod provision;
 pub mod prune;
 pub mod scrub;
 pub mod sync;

@@ -1,154 +1,150 @@
-//! What may be typed to bring up a cluster from the mirror.
+//! What may be typed to bring up a cluster from a mirrored release.
 
 use std::path::PathBuf;
-use std::time::Duration;
 
 use clap::{Args, Subcommand, ValueHint};
 
-use super::manual;
-use crate::asset::Arch;
-use crate::cluster::CopyEngine;
-use crate::config;
-
-const PLACE: &str = "Which account";
-const IMAGE: &str = "Which image";
+use super::{AmiArgs, manual};
+use crate::cluster::CheckId;
 
 #[derive(Debug, Clone, Args)]
 pub struct ProvisionArgs {
     #[command(subcommand)]
-    pub step: Provision,
+    pub command: ProvisionCommand,
 }
 
-/// The steps from a mirrored release to a cluster.
 #[derive(Debug, Clone, Subcommand)]
-pub enum Provision {
+pub enum ProvisionCommand {
+    /// Print the manifest for kops that follows from the file
+    Render(RenderArgs),
+    /// Look for what would go wrong, before anything is changed
+    Preflight(PreflightArgs),
+    /// Show what apply would do: preflight, the mirror's coverage, kops' own dry run on a copy of its state
+    Plan(PlanArgs),
+    /// Bring the cluster up, or to what the file says; goes on where the last run stopped
+    Apply(ApplyArgs),
+    /// Look whether the cluster answers and is well
+    Validate(ValidateArgs),
+    /// Write a kubeconfig for the cluster's administrator, and say where
+    Kubeconfig(WorkArgs),
+    /// Bring a cluster that runs to what the file says, host by host
+    Upgrade(ApplyArgs),
+    /// Remove the cluster, and what was made for it
+    Destroy(DestroyArgs),
+    /// Show how far the way to the cluster has been gone
+    Status(WorkArgs),
     /// Images that instances start from: find one, copy one from elsewhere, wait for one
     #[command(after_long_help = manual::AMI)]
     Ami(AmiArgs),
+    /// Print the variables that kops gets, for use by hand
+    Env(WorkArgs),
+}
+
+/// Which cluster, and where what is known of it is kept.
+#[derive(Debug, Clone, Args)]
+pub struct WorkArgs {
+    /// The file that says what cluster is wanted; config/cluster.example.yaml has every field
+    #[arg(short, long, value_name = "FILE", value_hint = ValueHint::FilePath, default_value = "cluster.yaml")]
+    pub file: PathBuf,
+    /// Keep journal, plan, manifest and what kops prints in this folder [default: .provision/NAME]
+    #[arg(long, value_name = "DIR", value_hint = ValueHint::DirPath)]
+    pub folder: Option<PathBuf>,
+    /// The program of kops [default: the mirrored one of the right version, verified]
+    #[arg(long, value_name = "PATH", value_hint = ValueHint::ExecutablePath, env = "KOPS_MIRROR_KOPS")]
+    pub kops: Option<PathBuf>,
 }
 
 #[derive(Debug, Clone, Args)]
-pub struct AmiArgs {
-    #[command(subcommand)]
-    pub command: AmiCommand,
-}
-
-/// What is done about images.
-#[derive(Debug, Clone, Subcommand)]
-pub enum AmiCommand {
-    /// Find an image: the newest that is available, with the right processors
-    Resolve(ResolveArgs),
-    /// Wait until an image is there and available
-    Wait(WaitArgs),
-    /// Copy an image from another region or partition
-    Copy(CopyArgs),
-    /// List what was made here and is still there
-    List(ListArgs),
-    /// Take away what is left of copies that failed; shows it first
-    Gc(GcArgs),
-}
-
-/// Which account, in which region.
-#[derive(Debug, Clone, Args)]
-#[command(next_help_heading = PLACE)]
-pub struct PlaceArgs {
-    /// The cluster's file, which says what no flag does
-    #[arg(short, long, value_name = "FILE", value_hint = ValueHint::FilePath)]
-    pub file: Option<PathBuf>,
-    /// The region [default: the file's]
-    #[arg(long, value_name = "REGION", required_unless_present = "file")]
-    pub region: Option<String>,
-    /// A profile of the AWS configuration files [default: the file's]
-    #[arg(long, value_name = "NAME")]
-    pub profile: Option<String>,
-}
-
-#[derive(Debug, Clone, Args)]
-pub struct ResolveArgs {
+pub struct RenderArgs {
     #[command(flatten)]
-    pub place: PlaceArgs,
-    /// ubuntu-24.04, ubuntu-22.04, ubuntu-20.04 or amazon-linux-2023
-    #[arg(long, value_name = "NAME", help_heading = IMAGE)]
-    pub distribution: Option<String>,
-    /// Whose: an account, self or amazon
-    #[arg(long, value_name = "OWNER", help_heading = IMAGE)]
-    pub owner: Option<String>,
-    /// Its name, a pattern with *; as kops' channels have it, OWNER/NAME, too
-    #[arg(long, value_name = "PATTERN", help_heading = IMAGE)]
-    pub name: Option<String>,
-    /// A parameter of SSM that has its id
-    #[arg(long, value_name = "PARAMETER", help_heading = IMAGE)]
-    pub ssm: Option<String>,
-    /// The processors: amd64 or arm64 [default: those of the file's control plane, else amd64]
-    #[arg(long, value_name = "ARCH", help_heading = IMAGE)]
-    pub arch: Option<Arch>,
+    pub work: WorkArgs,
+    /// Ask nobody: what the file does not say is an error
+    #[arg(long)]
+    pub offline: bool,
 }
 
 #[derive(Debug, Clone, Args)]
-pub struct WaitArgs {
+pub struct PreflightArgs {
     #[command(flatten)]
-    pub place: PlaceArgs,
-    /// ami-…, or the name of an image of one's own
-    #[arg(value_name = "IMAGE")]
-    pub image: String,
-    /// How long to wait at most [default: the file's, else 60m]
-    #[arg(long, value_name = "TIME", value_parser = config::parse_duration)]
-    pub timeout: Option<Duration>,
+    pub work: WorkArgs,
+    /// These checks alone: P01,P05
+    #[arg(long, value_name = "CHECK,…", value_delimiter = ',')]
+    pub only: Vec<CheckId>,
+    /// Not these
+    #[arg(long, value_name = "CHECK,…", value_delimiter = ',')]
+    pub skip: Vec<CheckId>,
+    /// What these find is known and accepted, besides those in the file
+    #[arg(long, value_name = "CHECK,…", value_delimiter = ',')]
+    pub ack: Vec<CheckId>,
 }
 
 #[derive(Debug, Clone, Args)]
-pub struct CopyArgs {
+pub struct PlanArgs {
     #[command(flatten)]
-    pub place: PlaceArgs,
-    /// What is copied: ami-… in the source's region [default: the file's, as for all of these]
-    #[arg(long, value_name = "AMI", help_heading = IMAGE)]
-    pub source: Option<String>,
-    /// The source's region
-    #[arg(long, value_name = "REGION", help_heading = IMAGE)]
-    pub from_region: Option<String>,
-    /// The profile of an account there
-    #[arg(long, value_name = "NAME", help_heading = IMAGE)]
-    pub from_profile: Option<String>,
-    /// How it crosses from one partition to another [default: store-restore]
-    #[arg(long, value_name = "ENGINE", help_heading = IMAGE)]
-    pub engine: Option<CopyEngine>,
-    /// A private bucket in the source's region, for store-restore
-    #[arg(long, value_name = "BUCKET", help_heading = IMAGE)]
-    pub from_bucket: Option<String>,
-    /// A private bucket in the target's region, for store-restore
-    #[arg(long, value_name = "BUCKET", help_heading = IMAGE)]
-    pub to_bucket: Option<String>,
-    /// What the copy is called [default: as the source]
-    #[arg(long, value_name = "NAME", help_heading = IMAGE)]
-    pub name: Option<String>,
-    /// Take away what was made when the copy fails, in place of leaving it for the next try
+    pub work: WorkArgs,
+    /// Write the plan here too, for 'apply --plan'
+    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
+    pub out: Option<PathBuf>,
+}
+
+#[derive(Debug, Clone, Args)]
+pub struct ApplyArgs {
+    #[command(flatten)]
+    pub work: WorkArgs,
+    /// Carry out this plan, and refuse if anything has moved since
+    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
+    pub plan: Option<PathBuf>,
+    /// Do it: without, and without a plan, the plan is shown and nothing is done
+    #[arg(long)]
+    pub yes: bool,
+    /// Remove what was made for it if it fails
     #[arg(long)]
     pub rollback: bool,
-    /// How long each step at AWS may take [default: the file's, else 60m]
-    #[arg(long, value_name = "TIME", value_parser = config::parse_duration)]
-    pub timeout: Option<Duration>,
+    /// Do not wait until the cluster is ready
+    #[arg(long)]
+    pub no_wait: bool,
 }
 
 #[derive(Debug, Clone, Args)]
-pub struct ListArgs {
+pub struct ValidateArgs {
     #[command(flatten)]
-    pub place: PlaceArgs,
-    /// Only what was made for this cluster [default: the file's, if there is one]
-    #[arg(long, value_name = "NAME")]
-    pub cluster: Option<String>,
+    pub work: WorkArgs,
+    /// Wait until it is ready, as long as the file says under timeouts.ready
+    #[arg(long)]
+    pub wait: bool,
 }
 
 #[derive(Debug, Clone, Args)]
-pub struct GcArgs {
+pub struct DestroyArgs {
     #[command(flatten)]
-    pub list: ListArgs,
-    /// Take it away; without, it is only shown
+    pub work: WorkArgs,
+    /// Do it: without, what would be removed is shown
     #[arg(long)]
-    pub delete: bool,
-    /// Images that were asked for too: instances of a cluster may need them yet
-    #[arg(long)]
-    pub images: bool,
-    /// Leave what is younger: a copy may be under way
-    #[arg(long, value_name = "TIME", default_value = "24h", value_parser = config::parse_duration)]
-    pub older_than: Duration,
+    pub yes: bool,
+    /// Remove these too: bucket, the state store if it was made here; image, images that were made here
+    #[arg(long, value_name = "WHAT,…", value_delimiter = ',')]
+    pub include: Vec<Include>,
+}
+
+/// What outlives a cluster unless it is said.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub enum Include {
+    Bucket,
+    Image,
+}
+
+impl ProvisionCommand {
+    /// Which cluster it is about; None where it needs none.
+    pub fn work(&self) -> Option<&WorkArgs> {
+        Some(match self {
+            Self::Ami(_) => return None,
+            Self::Render(args) => &args.work,
+            Self::Preflight(args) => &args.work,
+            Self::Plan(args) => &args.work,
+            Self::Apply(args) | Self::Upgrade(args) => &args.work,
+            Self::Validate(args) => &args.work,
+            Self::Destroy(args) => &args.work,
+            Self::Kubeconfig(args) | Self::Status(args) | Self::Env(args) => args,
+        })
+    }
 }

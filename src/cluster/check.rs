@@ -118,10 +118,13 @@ fn versions(file: &ClusterFile, problems: &mut Problems) {
         "mirror.mode",
         || format!("kops {kops} ignores spec.assets: use base-url"),
     );
-    let is_taken = super::manifest::is_known_networking(file);
-    problems.unless(is_taken, "networking", || {
-        format!("kops {kops} has no networking of that name")
-    });
+    let name = super::manifest::networking_name(file);
+    let is_taken = Catalogue::builtin().takes_networking(kops, name);
+    problems.unless(
+        is_taken && super::manifest::is_known_networking(file),
+        "networking",
+        || format!("kops {kops} has no networking of that name"),
+    );
 }
 
 fn zones(file: &ClusterFile, problems: &mut Problems) {

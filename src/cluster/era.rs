@@ -133,6 +133,11 @@ impl Era {
         !self.since(17)
     }
 
+    /// `kops get assets` came with 1.22, and mode A with it.
+    pub fn uses_assets_api(self) -> bool {
+        self.since(22)
+    }
+
     /// `kops reconcile cluster` came with 1.31; before, an update and a rolling update.
     pub fn reconciles(self) -> bool {
         self.since(31)
@@ -163,7 +168,7 @@ impl Era {
         match mode {
             Mode::Assets => Layout::FileRepository,
             Mode::BaseUrl => Layout::Offline,
-            Mode::Auto if self.since(22) => Layout::FileRepository,
+            Mode::Auto if self.uses_assets_api() => Layout::FileRepository,
             Mode::Auto => Layout::Offline,
         }
     }

@@ -18,6 +18,7 @@ use crate::asset::Arch;
 use crate::consumer::Settings;
 
 pub(super) use self::networking::named as networking_name;
+pub use self::spec::channel;
 
 /// Whether this release has networking of that name.
 pub(super) fn is_known_networking(file: &ClusterFile) -> bool {

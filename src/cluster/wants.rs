@@ -7,7 +7,6 @@ use crate::catalogue::{Catalogue, CatalogueError, Selection, Wanted};
 use crate::consumer::{self, ConsumerError, ConsumerInput, MirroredImages, Settings};
 use crate::digest::Digest;
 use crate::image::Naming;
-use crate::layout::Layout;
 use url::Url;
 
 impl ClusterFile {
@@ -32,6 +31,8 @@ impl ClusterFile {
         selection.options = self.options.clone();
         selection.layout = Some(self.layout());
         selection.clients = false;
+        // Of what moves from day to day only the channel is asked for, and that by the address it is given.
+        selection.pointers = false;
         selection
     }
 
@@ -92,10 +93,5 @@ impl ClusterFile {
             cni,
             images,
         })
-    }
-
-    /// Whether the mirror's form is the one that this kops wants.
-    pub fn uses_assets_api(&self) -> bool {
-        self.layout() == Layout::FileRepository
     }
 }

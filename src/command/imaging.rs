@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use anyhow::bail;
+use futures::stream::{self, StreamExt};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
@@ -13,11 +14,14 @@ use crate::events::{Event, Observer, told};
 use crate::image::Reference;
 use crate::images::layout::LayoutShelf;
 use crate::images::shelf::Shelf;
-use crate::images::{self, ByImage, Carried, Gather, Image};
+use crate::images::vetting::{vet, vet_folder};
+use crate::images::{self, ByImage, Carried, Gather, GatherError, Image, Missed};
 use crate::index::ImageEntry;
 use crate::origin::Origins;
+use crate::record::FailureClass;
 use crate::report::Report;
 use crate::service::Closing;
+use crate::signature::Policies;
 use crate::sync::Wanted;
 use crate::transfer::Mirror;
 
@@ -29,7 +33,12 @@ struct Imaging {
     /// With the folder that they come from as the first, if they come from one.
     shelves: Vec<Arc<dyn Shelf>>,
     mirror: Arc<Mirror>,
+    /// By whom images must be signed.
+    policies: Policies,
 }
+
+/// Images whose signatures are looked at at a time; the connections to each host have their own limit.
+const VETTED_AT_ONCE: usize = 16;
 
 /// Brings the images that are wanted, and notes in each release what came of its own. None when there are none.
 pub(super) async fn bring(
@@ -75,7 +84,7 @@ pub(super) async fn bring_from(
     let Some(gathered) = stop.run_until_cancelled(gathering).await else {
         return Ok(Some(interrupted()));
     };
-    let (images, failed) = gathered?;
+    let (images, missed) = gathered?;
     let planning = images::plan::plan(images, &imaging.shelves, &registry.blob_regions);
     let Some(planned) = stop.run_until_cancelled(planning).await else {
         return Ok(Some(interrupted()));
@@ -92,7 +101,7 @@ pub(super) async fn bring_from(
     Ok(Some(Report {
         elapsed: begun.elapsed(),
         interrupted: is_closing(),
-        ..images::report(&carried, failed, &imaging.mirror)
+        ..images::report(&carried, missed, &imaging.mirror)
     }))
 }
 
@@ -116,6 +125,7 @@ impl Imaging {
         observer: Arc<dyn Observer>,
         draining: CancellationToken,
     ) -> anyhow::Result<Self> {
+        let policies = parts::policies(config)?;
         let from = config.registry.from_layout.as_deref();
         let from = from.map(|dir| Arc::new(LayoutShelf::new(dir)));
         let mut shelves: Vec<Arc<dyn Shelf>> = Vec::new();
@@ -127,24 +137,19 @@ impl Imaging {
             from,
             shelves,
             mirror,
+            policies,
         })
     }
 
-    /// The images with all their manifests, and those that could not be had, with the reason.
+    /// The images with all their manifests, and those that could not be had or may not come, with the reason.
     async fn gather(
         &self,
         config: &Config,
         names: Vec<Reference>,
         observer: &dyn Observer,
-    ) -> anyhow::Result<(Vec<Image>, Vec<(Reference, String)>)> {
+    ) -> anyhow::Result<(Vec<Image>, Vec<Missed>)> {
         if let Some(from) = &self.from {
-            let mut images = from.images().await?;
-            let missing = |name: &Reference| !images.iter().any(|image| image.reference == *name);
-            let why = || format!("{} has no such image", from.place());
-            let missing = names.iter().filter(|name| missing(name));
-            let missing = missing.map(|name| (name.clone(), why())).collect();
-            images.retain(|image| names.is_empty() || names.contains(&image.reference));
-            return Ok((images, missing));
+            return self.gather_from(from, names).await;
         }
         let gather = Gather {
             origins: &self.mirror.origins,
@@ -154,21 +159,52 @@ impl Imaging {
         let gathered = gather
             .all(names, &config.registry.platforms, observer)
             .await;
-        let (mut images, mut failed) = (Vec::new(), Vec::new());
-        for (name, gathered) in gathered {
-            let attached = match &gathered {
-                Ok(image) if config.registry.signatures => gather.signatures(image).await,
-                _ => Ok(Vec::new()),
-            };
-            match gathered.and_then(|image| Ok((image, attached?))) {
-                Ok((image, attached)) => {
-                    images.push(image);
-                    images.extend(attached);
-                }
-                Err(error) => failed.push((name, told(&error))),
+        let vetting = gathered.into_iter().map(|(name, image)| {
+            let with_attached = config.registry.signatures;
+            async move { (name, self.vetted(gather, image, with_attached).await) }
+        });
+        let vetting: Vec<_> = vetting.collect();
+        let mut vetted = stream::iter(vetting).buffered(VETTED_AT_ONCE);
+        let (mut images, mut missed) = (Vec::new(), Vec::new());
+        while let Some((name, vetted)) = vetted.next().await {
+            match vetted {
+                Ok(vetted) => images.extend(vetted),
+                Err((class, why)) => missed.push(Missed::new(&name, class, why)),
             }
         }
-        Ok((images, failed))
+        Ok((images, missed))
+    }
+
+    /// An image if it may come, with what is attached to it if that is to come along.
+    async fn vetted(
+        &self,
+        gather: Gather<'_>,
+        gathered: Result<Image, GatherError>,
+        with_attached: bool,
+    ) -> Result<Vec<Image>, (FailureClass, String)> {
+        let unhad = |error: GatherError| (FailureClass::Origin, told(&error));
+        let image = gathered.map_err(unhad)?;
+        let vetted = vet(&image, &self.policies, &gather).await;
+        vetted.map_err(|error| (error.class(), told(&error)))?;
+        let attached = match with_attached {
+            true => gather.signatures(&image).await.map_err(unhad)?,
+            false => Vec::new(),
+        };
+        Ok(std::iter::once(image).chain(attached).collect())
+    }
+
+    async fn gather_from(
+        &self,
+        from: &LayoutShelf,
+        names: Vec<Reference>,
+    ) -> anyhow::Result<(Vec<Image>, Vec<Missed>)> {
+        let all = from.images().await?;
+        let (images, mut missed) = vet_folder(from, &all, &names, &self.policies).await;
+        let is_missing = |name: &&Reference| !all.iter().any(|image| image.reference == **name);
+        let why = || format!("{} has no such image", from.place());
+        let absent = names.iter().filter(is_missing);
+        missed.extend(absent.map(|name| Missed::new(name, FailureClass::Origin, why())));
+        Ok((images, missed))
     }
 
     /// Notes in a release what came of its images.

@@ -4,4 +4,5 @@ mod faults;
 mod layouts;
 mod releases;
 mod restarts;
+mod signed;
 mod skopeo;

@@ -126,7 +126,7 @@ fn flag(settings: &Settings, name: &str) -> Option<String> {
 }
 
 /// From the mirror, since kops reads it from a host that is blocked otherwise.
-pub(super) fn channel(file: &ClusterFile, settings: &Settings) -> String {
+pub fn channel(file: &ClusterFile, settings: &Settings) -> String {
     let given = file.mirror.channel.clone();
     given
         .or_else(|| flag(settings, "--channel"))
