@@ -8,5 +8,7 @@ mod ami_leftovers;
 mod ami_resolve;
 mod ami_wait;
 mod cloud;
+mod machine;
 mod overlay;
+mod site;
 mod world;
