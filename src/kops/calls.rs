@@ -34,10 +34,8 @@ impl Kops {
     pub async fn version(&self) -> Result<Option<Version>, KopsError> {
         let answer = self.succeed(&["version"]).await?;
         // "Version 1.8.1 (git-…)", "Client version: 1.36.2 (git-v1.36.2)".
-        let words = answer.stdout.split_whitespace();
-        Ok(words
-            .filter_map(|word| Version::parse(word.trim_start_matches('v')).ok())
-            .next())
+        let mut words = answer.stdout.split_whitespace();
+        Ok(words.find_map(|word| Version::parse(word.trim_start_matches('v')).ok()))
     }
 
     /// The cluster and its instance groups as kops has them; None where it has no such cluster.
