@@ -5,3 +5,4 @@ mod layouts;
 mod releases;
 mod restarts;
 mod skopeo;
+mod sources;

@@ -57,7 +57,8 @@ fn without_login(text: &str) -> String {
     shown.as_deref().unwrap_or(text).chars().take(200).collect()
 }
 
-fn is_local(url: &Url) -> bool {
+/// Whether it is on this machine.
+pub(super) fn is_local(url: &Url) -> bool {
     match url.host() {
         Some(Host::Domain(name)) => name == "localhost",
         Some(Host::Ipv4(address)) => address.is_loopback(),

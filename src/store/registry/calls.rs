@@ -59,11 +59,15 @@ pub(super) struct Calls {
 }
 
 /// HTTP/1.1, for the same reason as at origins: one connection is one congestion window. No redirects: a token goes no further.
-pub(super) fn client(options: &RegistryOptions) -> Result<Client, StoreError> {
+pub(super) fn client(
+    proxy: Option<&Url>,
+    is_local: bool,
+    connect_timeout: Duration,
+) -> Result<Client, StoreError> {
     let mut builder = Client::builder()
         .http1_only()
         .redirect(reqwest::redirect::Policy::none())
-        .connect_timeout(options.connect_timeout)
+        .connect_timeout(connect_timeout)
         .tcp_nodelay(true)
         .tcp_keepalive(Duration::from_secs(15))
         .user_agent(concat!("kops-mirror/", env!("CARGO_PKG_VERSION")));
@@ -71,10 +75,10 @@ pub(super) fn client(options: &RegistryOptions) -> Result<Client, StoreError> {
         let what = "can't make a client for registries: check the proxy and the trusted roots";
         StoreError::new(StoreErrorKind::Permanent, what).caused_by(error.without_url())
     };
-    if let Some(proxy) = &options.proxy {
+    if let Some(proxy) = proxy {
         let proxy = reqwest::Proxy::all(proxy.clone()).map_err(unusable)?;
         builder = builder.proxy(proxy);
-    } else if options.address.is_local() {
+    } else if is_local {
         builder = builder.no_proxy();
     }
     builder.build().map_err(unusable)

@@ -6,6 +6,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
 
 use aws_config::BehaviorVersion;
+use aws_config::profile::ProfileFileCredentialsProvider;
+use aws_config::provider_config::ProviderConfig;
 use aws_credential_types::Credentials;
 use aws_credential_types::provider::{ProvideCredentials, SharedCredentialsProvider};
 use aws_sdk_s3::config::{Region, StalledStreamProtectionConfig};
@@ -34,7 +36,7 @@ const ANSWER_MAX_BYTES: usize = 8 << 20;
 
 /// The APIs of several regions, with one set of credentials.
 pub(super) struct Apis {
-    options: EcrOptions,
+    pub(super) options: EcrOptions,
     client: Client,
     by_region: Mutex<BTreeMap<String, Arc<Api>>>,
 }
@@ -264,13 +266,24 @@ impl Api {
             );
             return SharedCredentialsProvider::new(keys);
         }
-        let mut loader = aws_config::defaults(BehaviorVersion::latest())
-            .http_client(of_credentials(ProxyConfig::from_env()))
-            .stalled_stream_protection(StalledStreamProtectionConfig::disabled())
-            .region(Region::new(self.region.clone()));
+        let http = of_credentials(ProxyConfig::from_env());
+        let region = Region::new(self.region.clone());
         if let Some(profile) = &self.options.profile {
-            loader = loader.profile_name(profile);
+            // The keys of the environment may be those of the other partition, for all else of the run.
+            let reading = ProviderConfig::without_region()
+                .with_behavior_version(Some(BehaviorVersion::latest()))
+                .with_http_client(http)
+                .with_region(Some(region));
+            let of_profile = ProfileFileCredentialsProvider::builder()
+                .configure(&reading)
+                .profile_name(profile)
+                .build();
+            return SharedCredentialsProvider::new(of_profile);
         }
+        let loader = aws_config::defaults(BehaviorVersion::latest())
+            .http_client(http)
+            .stalled_stream_protection(StalledStreamProtectionConfig::disabled())
+            .region(region);
         let found = loader.load().await.credentials_provider();
         let none = Credentials::new("", "", None, None, "none");
         found.unwrap_or_else(|| SharedCredentialsProvider::new(none))
