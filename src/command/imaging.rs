@@ -1,5 +1,7 @@
 //! The images of a run: gathered, brought to their shelves, and told to the releases that they belong to.
 
+mod others;
+
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
@@ -7,18 +9,23 @@ use anyhow::bail;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
+pub(super) use self::others::Others;
 use super::parts;
 use crate::config::Config;
+use crate::digest::Digest;
 use crate::events::{Event, Observer, told};
 use crate::image::Reference;
+use crate::images::holdings::{lacks_unknown, look_elsewhere};
 use crate::images::layout::LayoutShelf;
+use crate::images::plan::{self, Planned, away, standing};
 use crate::images::shelf::Shelf;
-use crate::images::{self, ByImage, Carried, Gather, Image};
-use crate::index::ImageEntry;
+use crate::images::{self, ByImage, Gather, Image, Summary, key};
+use crate::index::Index;
 use crate::origin::Origins;
 use crate::report::Report;
 use crate::service::Closing;
-use crate::sync::Wanted;
+use crate::store::Store;
+use crate::sync::{self, Wanted};
 use crate::transfer::Mirror;
 
 /// Where images come from and go to.
@@ -31,18 +38,36 @@ struct Imaging {
     mirror: Arc<Mirror>,
 }
 
-/// Brings the images that are wanted, and notes in each release what came of its own. None when there are none.
+/// What is known of the images before a blob moves.
+struct Looked {
+    planned: Vec<Planned>,
+    /// Those that could not be had, with the reason.
+    failed: Vec<(Reference, String)>,
+    others: Others,
+}
+
+/// What came of the images.
+pub(super) struct Brought {
+    pub(super) report: Report,
+    /// What other shards bring of them.
+    pub(super) others: Option<Others>,
+}
+
+/// Brings the images that are wanted, and notes in each release what came of its own. None when there are none. The indexes of what is at
+/// `targets` tell what the registries have already.
 pub(super) async fn bring(
     config: &Config,
     wanted: &mut [Wanted],
+    targets: &[Arc<dyn Store>],
     observer: &Arc<dyn Observer>,
     stop: &CancellationToken,
-) -> anyhow::Result<Option<Report>> {
+) -> anyhow::Result<Option<Brought>> {
     let closing = Closing {
         stop: stop.clone(),
         ..Closing::default()
     };
-    bring_from(parts::origins(config)?, config, wanted, observer, &closing).await
+    let origins = parts::origins(config)?;
+    bring_from(origins, config, wanted, targets, observer, &closing).await
 }
 
 /// The same, from upstreams that others work with as well, until the service that asks is to end.
@@ -50,50 +75,85 @@ pub(super) async fn bring_from(
     origins: Origins,
     config: &Config,
     wanted: &mut [Wanted],
+    targets: &[Arc<dyn Store>],
     observer: &Arc<dyn Observer>,
     closing: &Closing,
-) -> anyhow::Result<Option<Report>> {
-    let names = names(config, wanted);
-    let registry = &config.registry;
-    if names.is_empty() && registry.from_layout.is_none() {
+) -> anyhow::Result<Option<Brought>> {
+    let Some(names) = names(config, wanted)? else {
         return Ok(None);
-    }
-    if !registry.has_place() {
-        bail!("where do images go? Give --to-registry HOST[/PATH] or --to-layout DIR");
-    }
-    if config.shard.is_some() {
-        bail!(
-            "images are not shared among workers: leave them out of those with --shard, and bring them by one 'sync --no-files'"
-        );
-    }
+    };
     let (begun, stop) = (Instant::now(), &closing.stop);
     let is_closing = || stop.is_cancelled() || closing.draining.is_cancelled();
     let telling = Arc::new(ByImage::new(Arc::clone(observer)));
     let listener = Arc::clone(&telling) as Arc<dyn Observer>;
     let imaging = Imaging::new(origins, config, listener, closing.draining.clone()).await?;
-    let gathering = imaging.gather(config, names, observer.as_ref());
-    let Some(gathered) = stop.run_until_cancelled(gathering).await else {
-        return Ok(Some(interrupted()));
+    let looking = imaging.look(config, names, targets, observer.as_ref());
+    let Some(looked) = stop.run_until_cancelled(looking).await else {
+        let report = interrupted();
+        return Ok(Some(Brought {
+            report,
+            others: None,
+        }));
     };
-    let (images, failed) = gathered?;
-    let planning = images::plan::plan(images, &imaging.shelves, &registry.blob_regions);
-    let Some(planned) = stop.run_until_cancelled(planning).await else {
-        return Ok(Some(interrupted()));
-    };
+    let Looked {
+        planned,
+        failed,
+        mut others,
+    } = looked?;
     telling.plan(&planned);
     let carried = images::carry(planned, &imaging.shelves, &imaging.mirror, stop).await;
+    let done = carried.iter().filter(|carried| carried.is_done());
+    let done = done.map(|carried| &carried.image);
+    others.have(done.map(|image| (image.reference.clone(), image.root().digest)));
+    others.belong_to(wanted);
     for wanted in wanted {
-        imaging.note(wanted, &carried);
+        others.note(wanted);
         if let (Some(why), false) = (&wanted.lacks, is_closing()) {
             let what = format!("{} is not marked as ready: {why}", wanted.release.name);
             observer.event(&Event::Warned { what });
         }
     }
-    Ok(Some(Report {
+    let mut report = images::report(&carried, failed, &imaging.mirror);
+    let left = others.names().map(images::of_another_shard);
+    report.outcomes.extend(left);
+    report.outcomes.sort_by(|a, b| a.key.cmp(&b.key));
+    let report = Report {
         elapsed: begun.elapsed(),
         interrupted: is_closing(),
-        ..images::report(&carried, failed, &imaging.mirror)
+        ..report
+    };
+    Ok(Some(Brought {
+        report,
+        others: Some(others),
     }))
+}
+
+/// What would be brought; None when no images are wanted. Nothing is changed anywhere.
+pub(super) async fn planned(
+    origins: Origins,
+    config: &Config,
+    wanted: &[Wanted],
+    targets: &[Arc<dyn Store>],
+    observer: Arc<dyn Observer>,
+) -> anyhow::Result<Option<Summary>> {
+    let Some(names) = names(config, wanted)? else {
+        return Ok(None);
+    };
+    let draining = CancellationToken::new();
+    let imaging = Imaging::new(origins, config, Arc::clone(&observer), draining).await?;
+    let looked = imaging.look(config, names, targets, observer.as_ref());
+    let Looked {
+        planned,
+        failed,
+        others,
+    } = looked.await?;
+    let of_others = others.names().count();
+    Ok(Some(Summary::new(
+        &planned,
+        &imaging.shelves,
+        failed,
+        of_others,
+    )))
 }
 
 pub(super) fn interrupted() -> Report {
@@ -103,10 +163,29 @@ pub(super) fn interrupted() -> Report {
     }
 }
 
-fn names(config: &Config, wanted: &[Wanted]) -> Vec<Reference> {
+/// The images that are wanted; None where there are none. An error where nothing says where they go.
+fn names(config: &Config, wanted: &[Wanted]) -> anyhow::Result<Option<Vec<Reference>>> {
     let of_releases = wanted.iter().flat_map(|wanted| &wanted.images);
     let names: BTreeSet<&Reference> = of_releases.chain(&config.registry.also).collect();
-    names.into_iter().cloned().collect()
+    if names.is_empty() && config.registry.from_layout.is_none() {
+        return Ok(None);
+    }
+    if !config.registry.has_place() {
+        bail!("where do images go? Give --to-registry HOST[/PATH] or --to-layout DIR");
+    }
+    Ok(Some(names.into_iter().cloned().collect()))
+}
+
+/// Images as their source has them.
+#[derive(Default)]
+struct Gathered {
+    images: Vec<Image>,
+    /// With the reason.
+    failed: Vec<(Reference, String)>,
+    /// Those that other shards bring, of which only the roots are known.
+    others: Vec<Image>,
+    /// The names of all of these.
+    names_of_others: BTreeSet<Reference>,
 }
 
 impl Imaging {
@@ -130,77 +209,111 @@ impl Imaging {
         })
     }
 
-    /// The images with all their manifests, and those that could not be had, with the reason.
+    /// Gathers the images, and looks what the shelves lack of them.
+    async fn look(
+        &self,
+        config: &Config,
+        names: Vec<Reference>,
+        targets: &[Arc<dyn Store>],
+        observer: &dyn Observer,
+    ) -> anyhow::Result<Looked> {
+        let gathering = self.gather(config, names, observer);
+        let (gathered, away) = tokio::join!(gathering, away(&self.shelves));
+        let gathered = gathered?;
+        for (shelf, why) in self.shelves.iter().zip(&away) {
+            if let Some(why) = why {
+                let what = format!("no image goes to {}: {why}", shelf.place());
+                observer.event(&Event::Warned { what });
+            }
+        }
+        let regions = &config.registry.blob_regions;
+        let mut planned = plan::plan(gathered.images, &self.shelves, &away, regions).await;
+        if lacks_unknown(&planned, &self.shelves) {
+            let there = named_at(targets).await;
+            look_elsewhere(&mut planned, &self.shelves, &there).await;
+        }
+        let there = standing(&gathered.others, &self.shelves).await;
+        let mut others = Others::new(
+            self.shelves.clone(),
+            gathered.others,
+            gathered.names_of_others,
+        );
+        others.have(there);
+        Ok(Looked {
+            planned,
+            failed: gathered.failed,
+            others,
+        })
+    }
+
     async fn gather(
         &self,
         config: &Config,
         names: Vec<Reference>,
         observer: &dyn Observer,
-    ) -> anyhow::Result<(Vec<Image>, Vec<(Reference, String)>)> {
+    ) -> anyhow::Result<Gathered> {
+        let is_ours = |name: &Reference| config.shard.is_none_or(|shard| shard.takes(&key(name)));
+        let mut gathered = Gathered::default();
         if let Some(from) = &self.from {
             let mut images = from.images().await?;
             let missing = |name: &Reference| !images.iter().any(|image| image.reference == *name);
             let why = || format!("{} has no such image", from.place());
             let missing = names.iter().filter(|name| missing(name));
-            let missing = missing.map(|name| (name.clone(), why())).collect();
+            gathered.failed = missing.map(|name| (name.clone(), why())).collect();
             images.retain(|image| names.is_empty() || names.contains(&image.reference));
-            return Ok((images, missing));
+            let (ours, others) = images
+                .into_iter()
+                .partition(|image| is_ours(&image.reference));
+            (gathered.images, gathered.others) = (ours, others);
+            let others = gathered.others.iter().map(|image| image.reference.clone());
+            gathered.names_of_others = others.collect();
+            return Ok(gathered);
         }
         let gather = Gather {
             origins: &self.mirror.origins,
             limits: &self.mirror.limits,
             policy: self.mirror.policy,
         };
-        let gathered = gather
-            .all(names, &config.registry.platforms, observer)
-            .await;
-        let (mut images, mut failed) = (Vec::new(), Vec::new());
-        for (name, gathered) in gathered {
-            let attached = match &gathered {
+        let (names, others): (Vec<_>, Vec<_>) = names.into_iter().partition(is_ours);
+        let platforms = &config.registry.platforms;
+        gathered.names_of_others = others.iter().cloned().collect();
+        gathered.others = gather.roots(others, platforms).await;
+        for (name, looked_at) in gather.all(names, platforms, observer).await {
+            let attached = match &looked_at {
                 Ok(image) if config.registry.signatures => gather.signatures(image).await,
                 _ => Ok(Vec::new()),
             };
-            match gathered.and_then(|image| Ok((image, attached?))) {
+            match looked_at.and_then(|image| Ok((image, attached?))) {
                 Ok((image, attached)) => {
-                    images.push(image);
-                    images.extend(attached);
+                    gathered.images.push(image);
+                    gathered.images.extend(attached);
                 }
-                Err(error) => failed.push((name, told(&error))),
+                Err(error) => gathered.failed.push((name, told(&error))),
             }
         }
-        Ok((images, failed))
+        Ok(gathered)
     }
+}
 
-    /// Notes in a release what came of its images.
-    fn note(&self, wanted: &mut Wanted, carried: &[Carried]) {
-        let mut lacking = Vec::new();
-        for name in &wanted.images {
-            let carried = carried
-                .iter()
-                .find(|carried| carried.image.reference == *name);
-            match carried.filter(|carried| carried.is_done()) {
-                Some(carried) => wanted.release.images.push(self.entry(carried)),
-                None => lacking.push(name.to_string()),
-            }
+/// The images that the indexes at the first target name, the newest releases' first. Nothing where they can't be read: what they would
+/// save is brought then.
+async fn named_at(targets: &[Arc<dyn Store>]) -> Vec<(Reference, Digest)> {
+    let Some(target) = targets.first() else {
+        return Vec::new();
+    };
+    let mut indexes = match sync::look_whole(target.as_ref()).await {
+        Ok(seen) => seen.indexes,
+        Err(error) => {
+            tracing::info!(
+                "what registries have already is not known: {}",
+                told(&error)
+            );
+            return Vec::new();
         }
-        wanted.release.images.sort_unstable();
-        wanted.release.images.dedup();
-        if !lacking.is_empty() {
-            wanted.lacks = Some(format!("images are missing: {}", lacking.join(", ")));
-        }
-    }
-
-    fn entry(&self, carried: &Carried) -> ImageEntry {
-        let image = &carried.image.reference;
-        let names = self
-            .shelves
-            .iter()
-            .filter_map(|shelf| shelf.pull_name(image));
-        let at: BTreeSet<String> = names.collect();
-        ImageEntry {
-            image: image.clone(),
-            digest: carried.image.root().digest,
-            at: at.into_iter().collect(),
-        }
-    }
+    };
+    indexes.sort_by(|a: &Index, b| b.completed_at.cmp(&a.completed_at));
+    let entries = indexes.into_iter().flat_map(|index| index.release.images);
+    let mut seen = BTreeSet::new();
+    let new = entries.filter(|entry| seen.insert(entry.digest));
+    new.map(|entry| (entry.image, entry.digest)).collect()
 }

@@ -142,6 +142,10 @@ impl RegistryStore {
         })
     }
 
+    pub fn address(&self) -> &Address {
+        &self.address
+    }
+
     /// Notes which repositories need which blobs, besides what was noted before. A blob that none needs can't be put.
     pub fn needs(&self, needs: BTreeMap<Digest, BTreeSet<String>>) {
         let mut noted = self.needs.lock().unwrap_or_else(PoisonError::into_inner);

@@ -22,6 +22,9 @@ const ANSWER_TIMEOUT: Duration = Duration::from_mins(1);
 /// A token may end, or somebody else use it up, between getting and using it.
 const RENEWALS_MAX: u32 = 3;
 
+/// How often it is asked whether the registry is there at all.
+const LOOKS_MAX: u32 = 3;
+
 /// Of targets of redirects.
 const REDIRECTS_MAX: usize = 5;
 
@@ -121,7 +124,12 @@ impl Calls {
             what,
             writes_to: None,
         };
-        let answer = self.patiently(&call).await?;
+        // What is not there is found out soon: nothing is lost yet.
+        let policy = retry::Policy {
+            attempts: self.policy.attempts.min(LOOKS_MAX),
+            ..self.policy
+        };
+        let answer = self.again_by(policy, &call).await?;
         match answer.status() {
             StatusCode::OK => Ok(()),
             StatusCode::NOT_FOUND => Err(StoreError::new(
@@ -134,7 +142,11 @@ impl Calls {
 
     /// Sends a short request, again where that may help. Any answer that will stay the same is one, 404 too.
     pub(super) async fn patiently(&self, call: &Call<'_>) -> Answered {
-        let mut attempts = Attempts::new(self.policy);
+        self.again_by(self.policy, call).await
+    }
+
+    async fn again_by(&self, policy: retry::Policy, call: &Call<'_>) -> Answered {
+        let mut attempts = Attempts::new(policy);
         loop {
             self.quiet().await;
             let error = match self.once(call).await {
