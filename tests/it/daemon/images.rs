@@ -2,12 +2,16 @@
 
 use std::time::{Duration, Instant};
 
+use kops_mirror::image::Naming;
 use kops_mirror::loopback::registry::{Fault, LoopbackRegistry, Operation, Options, Trouble};
 use rustix::process::Signal;
+use serde_json::Value;
 
 use super::states;
-use super::upstream::Upstream;
-use crate::support::gallery::{APP, Gallery, HOST};
+use super::upstream::{Service, Upstream};
+use crate::support::cluster::Cluster;
+use crate::support::gallery::{APP, Gallery, HOST, told};
+use crate::support::program::program;
 
 const LENGTH: usize = 600_000;
 
@@ -88,4 +92,50 @@ async fn images_that_lead_nowhere_are_refused_before_anything_runs() {
         refused.contains("nothing says where they go: give 'registry.to' or 'registry.to_layout'"),
         "{refused}"
     );
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_scrub_brings_back_what_a_registry_has_lost() {
+    let cluster = Cluster::new().await;
+    let output = cluster.sync().await;
+    assert_eq!(output.status.code(), Some(0), "{}", told(&output));
+    let image = cluster.images[1].clone();
+    let (blob, _) = cluster.find(&image).unwrap().blobs.pop_first().unwrap();
+    let repository = Naming::ContainerRegistry.repository(&image).unwrap();
+    cluster.target.lose(&format!("k8s/{repository}"), &blob);
+    let mut settings = format!(
+        "to = [\"mirror\"]\narch = [\"amd64\"]\nimages = true\n[service]\nlisten = \"127.0.0.1:0\"\n\
+         [registry]\nto = [\"{}\"]\n[sets.all]\nkubernetes = [\"1.34.8\"]\nkops = \"1.36.2\"\n\
+         schedule = \"every 10h\"\nscrub = \"every 1s\"\n",
+        cluster.place()
+    );
+    for (host, url) in cluster.origins() {
+        settings += &format!("[origins.\"{host}\"]\nsources = [\"{url}\"]\n");
+    }
+    std::fs::write(cluster.dir.path().join("mirror.toml"), settings).unwrap();
+    let mut command = program(cluster.dir.path());
+    command.current_dir(cluster.dir.path());
+    command.args(["daemon", "--config", "mirror.toml"]);
+    let service = Service::start(command).await;
+    let began = Instant::now();
+    while !cluster.find(&image).unwrap().blobs.contains_key(&blob) {
+        assert!(
+            began.elapsed() < Duration::from_secs(60),
+            "it does not come back"
+        );
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    let is_told =
+        |run: &Value| run["purpose"] == "scrub" && run["transferred"] == 1 && run["end"] == "done";
+    loop {
+        let runs: Value =
+            serde_json::from_str(&service.get("api/v1/runs?limit=200").await.1).unwrap();
+        if runs["runs"].as_array().unwrap().iter().any(is_told) {
+            break;
+        }
+        assert!(began.elapsed() < Duration::from_secs(90), "{runs:#}");
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    let (code, said) = service.end(Signal::TERM).await;
+    assert_eq!(code, Some(0), "{said}");
 }
