@@ -78,6 +78,18 @@ impl Audit {
     }
 }
 
+impl Audit {
+    /// Whether an object is there, whatever it is.
+    pub fn holds(&self, key: &Key) -> bool {
+        self.seen.objects.iter().any(|object| object.key == *key)
+    }
+
+    /// The indexes of the releases that are marked as ready there.
+    pub fn indexes(&self) -> &[Index] {
+        &self.seen.indexes
+    }
+}
+
 impl fmt::Display for Finding {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

@@ -128,6 +128,12 @@ impl Catalogue {
         supported.is_some_and(|range| range.contains(kubernetes))
     }
 
+    /// Whether `kops create cluster` of a release takes this name for its networking.
+    pub fn takes_networking(&self, kops: &Version, name: &str) -> bool {
+        let found = self.table.networking(name);
+        found.is_some_and(|(_, networking)| networking.kops.contains(kops))
+    }
+
     /// Every file that clusters of the selection ask for, without asking anybody.
     pub fn assets(&self, selection: &Selection) -> Result<Wanted, CatalogueError> {
         self.check_span(selection)?;

@@ -1,11 +1,14 @@
 //! Says what may be typed. Nothing here acts: flags become a [`Layer`] of settings, and [`crate::command`] does the rest.
 
+mod ami;
+mod bench;
 mod images;
 mod manual;
+mod provision;
 mod service;
 
 use std::net::SocketAddr;
-use std::num::{NonZeroU64, NonZeroUsize};
+use std::num::NonZeroUsize;
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum, ValueHint};
@@ -15,15 +18,22 @@ use url::Url;
 use crate::asset::Arch;
 use crate::catalogue::ClusterOption;
 use crate::config::{
-    self, Acl, BadOrigin, Config, ConfigError, Environment, Host, Layer, Publish, Rate, Size,
-    Target,
+    self, Acl, BadOrigin, Config, ConfigError, Environment, Host, Layer, Publish, Rate, Target,
 };
 use crate::layout::Layout;
 use crate::limits::Night;
 use crate::store::s3::Congestion;
 use crate::terminal::Showing;
 
+pub use self::ami::{
+    AmiArgs, AmiCommand, CopyArgs, GcArgs, ListArgs, PlaceArgs, ResolveArgs, WaitArgs,
+};
+pub use self::bench::{BenchArgs, End};
 pub use self::images::{ImageArgs, RegistryArgs, ShelfArgs};
+pub use self::provision::{
+    ApplyArgs, DestroyArgs, Include, PlanArgs, PreflightArgs, ProvisionArgs, ProvisionCommand,
+    RenderArgs, ValidateArgs, WorkArgs,
+};
 pub use self::service::{
     DaemonArgs, LogForm, NotifyTestArgs, PruneArgs, ServiceArgs, ShardArgs, StatusArgs,
 };
@@ -31,7 +41,6 @@ pub use self::service::{
 const MIRRORED: &str = "What is mirrored";
 const PLACE: &str = "Where it goes";
 const FETCHING: &str = "How it is fetched";
-const MEASURED: &str = "What is measured";
 const BUCKET: &str = "The bucket";
 const EVERYWHERE: &str = "Everywhere";
 
@@ -127,6 +136,8 @@ pub enum Command {
     /// Print bucket policies that let nodes read the mirror without ACLs
     #[command(after_long_help = manual::BUCKET_POLICY)]
     BucketPolicy(BucketPolicyArgs),
+    /// Bring up a cluster from the mirror: one step each
+    Provision(ProvisionArgs),
     /// Print completions for a shell
     #[command(after_long_help = manual::COMPLETIONS)]
     Completions {
@@ -227,43 +238,6 @@ pub struct ServeArgs {
     /// Where to listen; port 0 takes a free one. Anyone who reaches it can read the mirror
     #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:8080")]
     pub listen: SocketAddr,
-}
-
-#[derive(Debug, Clone, Args)]
-pub struct BenchArgs {
-    #[command(flatten)]
-    pub selection: SelectionArgs,
-    #[command(flatten)]
-    pub target: TargetArgs,
-    #[command(flatten)]
-    pub fetch: FetchArgs,
-    /// Measure by this file in place of the largest of each host of the release
-    #[arg(long, value_name = "URL", value_parser = config::source, help_heading = MEASURED)]
-    pub url: Option<Url>,
-    /// Measure this end alone [default: the origins, and the store if it is a bucket]
-    #[arg(long, value_name = "END", help_heading = MEASURED)]
-    pub only: Option<End>,
-    /// Measure uploads with this congestion control alone: system, bbr, cubic, … [default: each that can be chosen]
-    #[arg(long, value_name = "NAME", help_heading = MEASURED)]
-    pub congestion: Option<Congestion>,
-    /// The most that is carried in all, shared by the ends; on a slow link the time ends it sooner
-    #[arg(long, value_name = "SIZE", default_value = "256MiB", help_heading = MEASURED)]
-    pub budget: Size,
-    /// The longest that one number of connections is looked at; the first two fifths are for slow start
-    #[arg(long, value_name = "N", default_value = "5", help_heading = MEASURED)]
-    pub seconds: NonZeroU64,
-    /// Draw the plot into this file too
-    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath, help_heading = MEASURED)]
-    pub svg: Option<PathBuf>,
-}
-
-/// The ends of a link.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub enum End {
-    /// Where files come from
-    Origin,
-    /// Where they go
-    Store,
 }
 
 #[derive(Debug, Clone, Args)]
@@ -501,13 +475,7 @@ impl Command {
                 args.target.say(&mut layer);
                 args.registries.say(&mut layer);
             }
-            Self::Bench(args) => {
-                args.selection.say(&mut layer);
-                args.target.say(&mut layer);
-                args.fetch.say(&mut layer);
-                let congestion = args.congestion.as_ref().map(ToString::to_string);
-                layer.set_some("s3.congestion", congestion);
-            }
+            Self::Bench(args) => args.say(&mut layer),
             Self::BucketPolicy(args) => {
                 say_list(&mut layer, "to", args.to.as_slice());
                 layer.set_some("s3.region", args.region.as_deref());
@@ -516,6 +484,7 @@ impl Command {
             | Self::NotifyTest(_)
             | Self::Serve(_)
             | Self::Demo(_)
+            | Self::Provision(_)
             | Self::Completions { .. }
             | Self::Man { .. } => {}
         }

@@ -11,6 +11,7 @@ mod mending;
 mod operator;
 mod parts;
 mod policy;
+mod provision;
 mod select;
 mod syncing;
 mod targets;
@@ -50,6 +51,20 @@ pub fn run(cli: &Cli, screen: &Screen) -> anyhow::Result<Exit> {
             let exit = runtime.block_on(daemon::daemon(cli, config));
             runtime.shutdown_background();
             exit
+        }
+        Command::Provision(args) => {
+            let environment = Environment::of_process();
+            let observer = screen.observer(cli.showing(), environment.get("NO_COLOR").is_none());
+            let observer: Arc<dyn Observer> = Arc::new(Logged(observer));
+            let config = cli.settings(&environment)?;
+            let output = cli.everywhere.output;
+            let runtime = runtime().context("can't start the runtime")?;
+            runtime.block_on(async {
+                let stop = CancellationToken::new();
+                let mut signals = JoinSet::new();
+                signals.spawn(stop_on_signal(stop.clone())?);
+                provision::provision(args, output, &environment, &config, observer, &stop).await
+            })
         }
         command => {
             let config = cli.settings(&Environment::of_process())?;
@@ -111,7 +126,10 @@ async fn run_with(
             .await
             .unwrap_or(Ok(Exit::Interrupted)),
         Command::NotifyTest(args) => operator::notify_test(args, config).await,
-        Command::Daemon(_) | Command::Completions { .. } | Command::Man { .. } => {
+        Command::Daemon(_)
+        | Command::Provision(_)
+        | Command::Completions { .. }
+        | Command::Man { .. } => {
             unreachable!("they are run before")
         }
     }

@@ -7,6 +7,7 @@ mod buckets;
 mod check;
 mod layers;
 mod origins;
+mod policies;
 mod registry;
 mod service;
 mod target;
@@ -36,6 +37,7 @@ use crate::sync::Shard;
 pub use buckets::BucketSettings;
 pub use layers::{Environment, Layer, variable};
 pub use origins::{BadOrigin, Host, Origin, Proxy, source};
+pub use policies::{PolicySettings, SignerSettings};
 pub use registry::{EcrConfig, EcrEncryption, NamingKind, NamingRule, RegistrySettings};
 pub use service::{ExtraFile, HookSettings, Named, ServiceSettings, SetSettings};
 pub use target::{BadTarget, Target};
@@ -365,6 +367,14 @@ impl Config {
         let home = self.cache_home.as_ref().ok_or(ConfigError::NoCacheHome)?;
         let name = Digest::of(Algorithm::Sha256, self.targets_in_full().as_bytes()).hex();
         Ok(home.join("kops-mirror/spool").join(&name[..16]))
+    }
+
+    /// Where it is kept which blocks of an image have been carried: beside the spools, for all targets.
+    pub fn ami_folder(&self) -> Result<PathBuf, ConfigError> {
+        let home = self.cache_home.as_ref().ok_or(ConfigError::NoCacheHome);
+        let by_default = || Ok(home?.join("kops-mirror"));
+        let folder = self.spool.dir.clone().map_or_else(by_default, Ok)?;
+        Ok(folder.join("ami"))
     }
 
     /// The targets as they are the same for every run, whatever folder it starts in and in whatever order they are given.

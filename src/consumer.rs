@@ -414,7 +414,7 @@ impl Settings {
 }
 
 /// A word that a POSIX shell reads as exactly this text.
-fn quoted(text: &str) -> String {
+pub fn quoted(text: &str) -> String {
     let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"_./:=@%+-".contains(&byte);
     if !text.is_empty() && text.bytes().all(is_plain) {
         return text.to_owned();

@@ -52,6 +52,8 @@ pub enum Event {
         why: String,
         pause: Duration,
     },
+    /// A step on the way to a cluster sees something, or is done.
+    Stepped { step: String, what: String },
     /// Something that the user should know and that stops nothing.
     Warned { what: String },
     /// The asset was given up; the others go on.

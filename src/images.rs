@@ -1,7 +1,7 @@
 //! Container images by the same engine as files: their blobs are its assets, known by their digests.
 //!
 //! ```text
-//! names ─▶ gather ─▶ plan ─▶ carry: blobs ─▶ manifests ─▶ index and tag
+//! names ─▶ gather ─▶ vet ─▶ plan ─▶ carry: blobs ─▶ manifests ─▶ index and tag
 //! ```
 //!
 //! A reader of a registry sees a whole image or none: a manifest is put once all that it names is there, and a tag is moved last.
@@ -19,12 +19,13 @@ mod signatures;
 pub mod source;
 mod summary;
 mod telling;
+pub mod vetting;
 
 use std::collections::HashSet;
 
 pub use self::carry::{Carried, carry};
 pub use self::gather::{Gather, GatherError};
-pub use self::report::report;
+pub use self::report::{Missed, report};
 pub(crate) use self::report::{key, of_another_shard};
 pub use self::summary::Summary;
 pub use self::telling::ByImage;

@@ -18,20 +18,25 @@ pub mod digest;
 pub mod events;
 pub mod image;
 pub mod layout;
+pub mod partition;
 pub mod record;
 pub mod report;
 pub mod retry;
 pub mod schedule;
+pub mod signature;
 
 // What is wanted, and what kops is to be told: pure, no clock, no I/O.
 pub mod catalogue;
+pub mod cluster;
 pub mod consumer;
 pub mod follow;
 pub mod retention;
 
 // The ends of the wire and what stands between them.
 pub mod challenge;
+pub mod cloud;
 pub mod history;
+pub mod kops;
 pub mod lease;
 pub mod limits;
 pub mod notify;
@@ -49,9 +54,12 @@ pub mod upstream;
 pub mod vouch;
 
 // The engine.
+pub mod ami;
 pub mod audit;
 pub mod images;
 pub mod measure;
+pub mod preflight;
+pub mod provision;
 pub mod prune;
 pub mod scrub;
 pub mod sync;

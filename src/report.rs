@@ -20,6 +20,8 @@ pub enum Exit {
     /// A mistake in the command or the configuration, or a target that can't be used: nothing was begun.
     Unusable,
     Interrupted,
+    /// What is there differs from what is wanted, and nothing was done about it.
+    Differs,
 }
 
 impl Exit {
@@ -28,6 +30,7 @@ impl Exit {
             Self::Done => 0,
             Self::SomeFailed => 1,
             Self::Unusable => 2,
+            Self::Differs => 3,
             Self::Interrupted => 130,
         }
     }

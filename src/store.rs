@@ -10,7 +10,6 @@
 
 pub mod bucket_policy;
 pub mod folder;
-pub mod partition;
 pub mod registry;
 pub mod s3;
 pub mod staging;

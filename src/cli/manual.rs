@@ -180,3 +180,23 @@ Examples:
 
   By the rules of a set:
     kops-mirror prune --set production --delete";
+
+pub(super) const AMI: &str = "\
+kops' own default image does not exist in China, so an image is found
+there by its publisher's account, or copied from elsewhere. An image
+crosses between partitions with two profiles, one of an account on each
+side. What is made carries the tag kops-mirror/made-by; a copy that broke
+off is taken up by the same command.
+
+Examples:
+  Ubuntu in Beijing, by Canonical's account there:
+    kops-mirror provision ami resolve --region cn-north-1 \\
+      --profile china --distribution ubuntu-24.04
+
+  An image from Virginia, through two private buckets:
+    kops-mirror provision ami copy --region cn-north-1 --profile china \\
+      --source ami-0123456789abcdef0 --from-region us-east-1 \\
+      --from-profile global --from-bucket ami-out --to-bucket ami-in
+
+  What is left of copies that failed?
+    kops-mirror provision ami gc --region cn-north-1 --profile china";

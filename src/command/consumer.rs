@@ -15,8 +15,8 @@ use crate::digest::Digest;
 use crate::events::{Event, Observer, told};
 use crate::index::Index;
 use crate::layout::Layout;
+use crate::partition::Partition;
 use crate::report::Exit;
-use crate::store::partition::Partition;
 use crate::sync::{self, Wanted};
 
 pub(super) async fn env(

@@ -6,6 +6,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use anyhow::bail;
+use futures::stream::{self, StreamExt};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
@@ -19,11 +20,14 @@ use crate::images::holdings::{lacks_unknown, look_elsewhere};
 use crate::images::layout::LayoutShelf;
 use crate::images::plan::{self, Planned, away, standing};
 use crate::images::shelf::Shelf;
-use crate::images::{self, ByImage, Gather, Image, Summary, key};
+use crate::images::vetting::{vet, vet_folder};
+use crate::images::{self, ByImage, Gather, GatherError, Image, Missed, Summary, key};
 use crate::index::Index;
 use crate::origin::Origins;
+use crate::record::FailureClass;
 use crate::report::Report;
 use crate::service::Closing;
+use crate::signature::Policies;
 use crate::store::Store;
 use crate::sync::{self, Wanted};
 use crate::transfer::Mirror;
@@ -36,13 +40,15 @@ struct Imaging {
     /// With the folder that they come from as the first, if they come from one.
     shelves: Vec<Arc<dyn Shelf>>,
     mirror: Arc<Mirror>,
+    /// By whom images must be signed.
+    policies: Policies,
 }
 
 /// What is known of the images before a blob moves.
 struct Looked {
     planned: Vec<Planned>,
-    /// Those that could not be had, with the reason.
-    failed: Vec<(Reference, String)>,
+    /// Those that could not be had or may not come, with the reason.
+    missed: Vec<Missed>,
     others: Others,
 }
 
@@ -52,6 +58,9 @@ pub(super) struct Brought {
     /// What other shards bring of them.
     pub(super) others: Option<Others>,
 }
+
+/// Images whose signatures are looked at at a time; the connections to each host have their own limit.
+const VETTED_AT_ONCE: usize = 16;
 
 /// Brings the images that are wanted, and notes in each release what came of its own. None when there are none. The indexes of what is at
 /// `targets` tell what the registries have already.
@@ -97,7 +106,7 @@ pub(super) async fn bring_from(
     };
     let Looked {
         planned,
-        failed,
+        missed,
         mut others,
     } = looked?;
     telling.plan(&planned);
@@ -113,7 +122,7 @@ pub(super) async fn bring_from(
             observer.event(&Event::Warned { what });
         }
     }
-    let mut report = images::report(&carried, failed, &imaging.mirror);
+    let mut report = images::report(&carried, missed, &imaging.mirror);
     let left = others.names().map(images::of_another_shard);
     report.outcomes.extend(left);
     report.outcomes.sort_by(|a, b| a.key.cmp(&b.key));
@@ -144,14 +153,14 @@ pub(super) async fn planned(
     let looked = imaging.look(config, names, targets, observer.as_ref());
     let Looked {
         planned,
-        failed,
+        missed,
         others,
     } = looked.await?;
     let of_others = others.names().count();
     Ok(Some(Summary::new(
         &planned,
         &imaging.shelves,
-        failed,
+        missed,
         of_others,
     )))
 }
@@ -180,8 +189,8 @@ fn names(config: &Config, wanted: &[Wanted]) -> anyhow::Result<Option<Vec<Refere
 #[derive(Default)]
 struct Gathered {
     images: Vec<Image>,
-    /// With the reason.
-    failed: Vec<(Reference, String)>,
+    /// Those that could not be had or may not come, with the reason.
+    missed: Vec<Missed>,
     /// Those that other shards bring, of which only the roots are known.
     others: Vec<Image>,
     /// The names of all of these.
@@ -195,6 +204,7 @@ impl Imaging {
         observer: Arc<dyn Observer>,
         draining: CancellationToken,
     ) -> anyhow::Result<Self> {
+        let policies = parts::policies(config)?;
         let from = config.registry.from_layout.as_deref();
         let from = from.map(|dir| Arc::new(LayoutShelf::new(dir)));
         let mut shelves: Vec<Arc<dyn Shelf>> = Vec::new();
@@ -206,6 +216,7 @@ impl Imaging {
             from,
             shelves,
             mirror,
+            policies,
         })
     }
 
@@ -241,7 +252,7 @@ impl Imaging {
         others.have(there);
         Ok(Looked {
             planned,
-            failed: gathered.failed,
+            missed: gathered.missed,
             others,
         })
     }
@@ -253,21 +264,8 @@ impl Imaging {
         observer: &dyn Observer,
     ) -> anyhow::Result<Gathered> {
         let is_ours = |name: &Reference| config.shard.is_none_or(|shard| shard.takes(&key(name)));
-        let mut gathered = Gathered::default();
         if let Some(from) = &self.from {
-            let mut images = from.images().await?;
-            let missing = |name: &Reference| !images.iter().any(|image| image.reference == *name);
-            let why = || format!("{} has no such image", from.place());
-            let missing = names.iter().filter(|name| missing(name));
-            gathered.failed = missing.map(|name| (name.clone(), why())).collect();
-            images.retain(|image| names.is_empty() || names.contains(&image.reference));
-            let (ours, others) = images
-                .into_iter()
-                .partition(|image| is_ours(&image.reference));
-            (gathered.images, gathered.others) = (ours, others);
-            let others = gathered.others.iter().map(|image| image.reference.clone());
-            gathered.names_of_others = others.collect();
-            return Ok(gathered);
+            return self.gather_from(from, names, is_ours).await;
         }
         let gather = Gather {
             origins: &self.mirror.origins,
@@ -276,22 +274,88 @@ impl Imaging {
         };
         let (names, others): (Vec<_>, Vec<_>) = names.into_iter().partition(is_ours);
         let platforms = &config.registry.platforms;
-        gathered.names_of_others = others.iter().cloned().collect();
-        gathered.others = gather.roots(others, platforms).await;
-        for (name, looked_at) in gather.all(names, platforms, observer).await {
-            let attached = match &looked_at {
-                Ok(image) if config.registry.signatures => gather.signatures(image).await,
-                _ => Ok(Vec::new()),
-            };
-            match looked_at.and_then(|image| Ok((image, attached?))) {
-                Ok((image, attached)) => {
-                    gathered.images.push(image);
-                    gathered.images.extend(attached);
-                }
-                Err(error) => gathered.failed.push((name, told(&error))),
+        let mut gathered = Gathered {
+            names_of_others: others.iter().cloned().collect(),
+            others: self.vetted_roots(gather, others, config).await,
+            ..Gathered::default()
+        };
+        let looked_at = gather.all(names, platforms, observer).await;
+        let vetting = looked_at.into_iter().map(|(name, image)| {
+            let with_attached = config.registry.signatures;
+            async move { (name, self.vetted(gather, image, with_attached).await) }
+        });
+        let vetting: Vec<_> = vetting.collect();
+        let mut vetted = stream::iter(vetting).buffered(VETTED_AT_ONCE);
+        while let Some((name, vetted)) = vetted.next().await {
+            match vetted {
+                Ok(vetted) => gathered.images.extend(vetted),
+                Err((class, why)) => gathered.missed.push(Missed::new(&name, class, why)),
             }
         }
         Ok(gathered)
+    }
+
+    /// The roots of images that other shards bring, as far as they may come: a release is not marked for what this shard would refuse.
+    async fn vetted_roots(
+        &self,
+        gather: Gather<'_>,
+        names: Vec<Reference>,
+        config: &Config,
+    ) -> Vec<Image> {
+        let roots = gather.roots(names, &config.registry.platforms).await;
+        let vetting = roots.into_iter().map(|image| async move {
+            let vetted = vet(&image, &self.policies, &gather).await;
+            vetted.ok().map(|()| image)
+        });
+        let vetting: Vec<_> = vetting.collect();
+        let vetted = stream::iter(vetting).buffered(VETTED_AT_ONCE);
+        vetted.filter_map(std::future::ready).collect().await
+    }
+
+    /// An image if it may come, with what is attached to it if that is to come along.
+    async fn vetted(
+        &self,
+        gather: Gather<'_>,
+        gathered: Result<Image, GatherError>,
+        with_attached: bool,
+    ) -> Result<Vec<Image>, (FailureClass, String)> {
+        let unhad = |error: GatherError| (FailureClass::Origin, told(&error));
+        let image = gathered.map_err(unhad)?;
+        let vetted = vet(&image, &self.policies, &gather).await;
+        vetted.map_err(|error| (error.class(), told(&error)))?;
+        let attached = match with_attached {
+            true => gather.signatures(&image).await.map_err(unhad)?,
+            false => Vec::new(),
+        };
+        Ok(std::iter::once(image).chain(attached).collect())
+    }
+
+    async fn gather_from(
+        &self,
+        from: &LayoutShelf,
+        names: Vec<Reference>,
+        is_ours: impl Fn(&Reference) -> bool,
+    ) -> anyhow::Result<Gathered> {
+        let all = from.images().await?;
+        let (images, mut missed) = vet_folder(from, &all, &names, &self.policies).await;
+        let is_missing = |name: &&Reference| !all.iter().any(|image| image.reference == **name);
+        let why = || format!("{} has no such image", from.place());
+        let absent = names.iter().filter(is_missing);
+        missed.extend(absent.map(|name| Missed::new(name, FailureClass::Origin, why())));
+        let (missed, of_others): (Vec<_>, Vec<_>) = missed
+            .into_iter()
+            .partition(|missed| is_ours(&missed.image));
+        let (images, others): (Vec<_>, Vec<_>) = images
+            .into_iter()
+            .partition(|image| is_ours(&image.reference));
+        let there = others.iter().map(|image| &image.reference);
+        let not = of_others.iter().map(|missed| &missed.image);
+        Ok(Gathered {
+            names_of_others: there.chain(not).cloned().collect(),
+            images,
+            missed,
+            others,
+        })
     }
 }
 

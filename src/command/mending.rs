@@ -15,7 +15,7 @@ use crate::image::{Manifest, Reference};
 use crate::images::audit::{self, Audit, Finding, Named};
 use crate::images::plan::plan_mending;
 use crate::images::shelf::Shelf;
-use crate::images::{self, ByImage, Carried, Gather, GatherError, Image};
+use crate::images::{self, ByImage, Carried, Gather, GatherError, Image, Missed};
 use crate::record::FailureClass;
 use crate::report::{Outcome, Report};
 use crate::sync;
@@ -51,7 +51,7 @@ pub(super) async fn images(
         policy: mirror.policy,
     };
     let gathering = gather_all(gather, config, audits);
-    let Some((images, failed)) = stop.run_until_cancelled(gathering).await else {
+    let Some((images, missed)) = stop.run_until_cancelled(gathering).await else {
         return Ok(Some(imaging::interrupted()));
     };
     let planning = plan_mending(images, shelves, &config.registry.blob_regions);
@@ -64,7 +64,7 @@ pub(super) async fn images(
     if let Some(looked) = stop.run_until_cancelled(looking).await {
         looked?;
     }
-    let mut report = images::report(&carried, failed, &mirror);
+    let mut report = images::report(&carried, missed, &mirror);
     report.outcomes.extend(beyond(audits));
     Ok(Some(Report {
         elapsed: begun.elapsed(),
@@ -78,7 +78,7 @@ async fn gather_all(
     gather: Gather<'_>,
     config: &Config,
     audits: &[Audit],
-) -> (Vec<(Image, Vec<bool>)>, Vec<(Reference, String)>) {
+) -> (Vec<(Image, Vec<bool>)>, Vec<Missed>) {
     let mut lacking = Lacking::new();
     let mut known: BTreeMap<Digest, Manifest> = BTreeMap::new();
     for (at, audit) in audits.iter().enumerate() {
@@ -97,14 +97,14 @@ async fn gather_all(
             (name, shelves, image)
         });
     let mut gathering = stream::iter(gathering).buffered(GATHERED_AT_ONCE);
-    let (mut images, mut failed) = (Vec::new(), Vec::new());
+    let (mut images, mut missed) = (Vec::new(), Vec::new());
     while let Some((name, shelves, image)) = gathering.next().await {
         match image {
             Ok(image) => images.push((image, shelves)),
-            Err(why) => failed.push((name, why)),
+            Err(why) => missed.push(Missed::new(&name, FailureClass::Origin, why)),
         }
     }
-    (images, failed)
+    (images, missed)
 }
 
 /// The image of a digest. An index that was thinned here is at no source, and is made again where its shelves have lost it.

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use crate::challenge::credentials::Files;
 use crate::challenge::{Logins, Tokens};
-use crate::config::{Config, Publish, Rate, Target};
+use crate::config::{Config, PolicySettings, Publish, Rate, SignerSettings, Target};
 use crate::events::{Event, Observer, told};
 use crate::images::layout::LayoutShelf;
 use crate::images::registry::RegistryShelf;
@@ -15,6 +15,7 @@ use crate::images::shelf::Shelf;
 use crate::limits::{Limits, Rates};
 use crate::measure::{Kernel, Scratch};
 use crate::origin::{HostSettings, OriginSettings, Origins};
+use crate::signature::{Identity, Key, Policies, Policy, Signer};
 use crate::spool::{SpoolFolder, SpoolFolderError};
 use crate::store::folder::FolderStore;
 use crate::store::registry::ecr::{EcrLogins, EcrOptions, EcrSettings};
@@ -254,6 +255,38 @@ fn registry(config: &Config, address: &Address) -> anyhow::Result<RegistryOption
         connect_timeout: config.fetch.connect_timeout,
         ..RegistryOptions::new(address.clone(), logins)
     })
+}
+
+/// By whom images must be signed.
+pub(super) fn policies(config: &Config) -> anyhow::Result<Policies> {
+    let policies = config.registry.policies.iter().map(policy);
+    Ok(Policies::new(policies.collect::<Result<_, _>>()?))
+}
+
+fn policy(settings: &PolicySettings) -> anyhow::Result<Policy> {
+    let of = settings.to_string();
+    let signer = match &settings.signer {
+        SignerSettings::Key(file) => {
+            let key = Key::from_pem(&text_of(file, &of)?);
+            Signer::Key(key.with_context(|| format!("{}, of {of}", file.display()))?)
+        }
+        SignerSettings::Identity {
+            identity,
+            issuer,
+            trust_root,
+        } => {
+            let root = trust_root.as_ref().map(|file| text_of(file, &of));
+            let root = root.transpose()?;
+            let identity = Identity::new(identity, issuer, root.as_deref());
+            Signer::Identity(Box::new(identity.with_context(|| of.clone())?))
+        }
+    };
+    Policy::new(&settings.images, &settings.except, signer).with_context(|| of)
+}
+
+/// A file of a policy, whole.
+fn text_of(file: &Path, of: &str) -> anyhow::Result<String> {
+    std::fs::read_to_string(file).with_context(|| format!("can't read {}, of {of}", file.display()))
 }
 
 /// The JSON document of a file.

@@ -6,9 +6,9 @@ use anyhow::{Context, bail};
 
 use crate::cli::BucketPolicyArgs;
 use crate::config::{Config, Target};
+use crate::partition::Partition;
 use crate::report::Exit;
 use crate::store::bucket_policy::{Readers, bucket_policy};
-use crate::store::partition::Partition;
 
 pub(super) fn policy(args: &BucketPolicyArgs, config: &Config) -> anyhow::Result<Exit> {
     let target = config.to.first().expect("settings have a target");

@@ -20,8 +20,8 @@ enum Form {
     List,
 }
 
-/// Every setting that an environment variable can give: all but those of `origins`, `sets`, `hooks`, `s3.buckets` and `registry.rules`,
-/// which need more structure than a variable has.
+/// Every setting that an environment variable can give: all but those of `origins`, `sets`, `hooks`, `s3.buckets`, `registry.rules`
+/// and `registry.policies`, which need more structure than a variable has.
 const SETTINGS: [(&str, Form); 72] = [
     ("to", Form::List),
     ("kubernetes", Form::List),
@@ -107,6 +107,11 @@ impl Environment {
         std::env::vars_os()
             .map(|(name, value)| (text(name), text(value)))
             .collect()
+    }
+
+    /// All of it, for a program that is run with a part of it.
+    pub fn variables(&self) -> &BTreeMap<String, String> {
+        &self.0
     }
 
     /// The value of a variable; None when it is unset or empty, which everywhere mean the same.
@@ -331,7 +336,7 @@ mod tests {
                     let inner = names_in(&name).into_iter();
                     for inner in inner.map(|inner| format!("{name}.{inner}")) {
                         match inner.as_str() {
-                            "s3.buckets" | "registry.rules" => {}
+                            "s3.buckets" | "registry.rules" | "registry.policies" => {}
                             "registry.ecr" | "registry.ecr_source" => names.extend(
                                 names_in(&inner)
                                     .iter()

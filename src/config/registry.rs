@@ -7,6 +7,7 @@ use serde::{Deserialize, Deserializer};
 use url::Url;
 
 use super::endpoint;
+use super::policies::PolicySettings;
 use super::units::parsed;
 use crate::image::{Naming, Platform, Reference};
 use crate::images::source::BlobRegion;
@@ -33,6 +34,8 @@ pub struct RegistrySettings {
     pub rules: Vec<NamingRule>,
     /// Signatures and what else belongs to an image come along.
     pub signatures: bool,
+    /// By whom images must be signed before they come; one that several fit must satisfy them all.
+    pub policies: Vec<PolicySettings>,
     /// None: docker's own config.json.
     pub auth_file: Option<PathBuf>,
     /// Regions of registry.k8s.io's own buckets that blobs may come from besides.

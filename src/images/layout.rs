@@ -7,6 +7,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use async_trait::async_trait;
+use bytes::Bytes;
 use serde_json::{Value, json};
 use tokio::sync::Mutex;
 
@@ -57,6 +58,10 @@ pub enum LayoutError {
         digest: Digest,
         source: Option<BadManifest>,
     },
+    #[error(
+        "{place}: the blob {digest} is missing, or is not what its name says: copy the folder again"
+    )]
+    Blob { place: String, digest: Digest },
     #[error(transparent)]
     Name(#[from] BadReference),
     #[error(transparent)]
@@ -120,6 +125,16 @@ impl LayoutShelf {
         let found = self.document(blob_key(digest).as_str()).await?;
         let bytes = found.ok_or_else(|| unreadable(None))?;
         Manifest::parse(bytes, None, Some(digest)).map_err(|bad| unreadable(Some(bad)))
+    }
+
+    /// A small blob, whole.
+    pub async fn content(&self, digest: Digest) -> Result<Bytes, LayoutError> {
+        let found = self.document(blob_key(digest).as_str()).await?;
+        let is_right = |content: &Vec<u8>| Digest::of(digest.algorithm(), content) == digest;
+        let content = found.filter(is_right);
+        let place = self.store.place().to_owned();
+        let content = content.ok_or(LayoutError::Blob { place, digest })?;
+        Ok(content.into())
     }
 
     async fn document(&self, key: &str) -> Result<Option<Vec<u8>>, StoreError> {

@@ -7,17 +7,32 @@ use crate::record::FailureClass;
 use crate::report::{Kind, Outcome as Line, Report, Thing};
 use crate::transfer::{Ended, Mirror};
 
-/// Sums up. `failed` are images whose manifests could not be had, and why.
-pub fn report(carried: &[Carried], failed: Vec<(Reference, String)>, mirror: &Mirror) -> Report {
+/// An image that nothing was carried of: its manifests could not be had, or it may not come.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Missed {
+    pub image: Reference,
+    pub class: FailureClass,
+    pub why: String,
+}
+
+impl Missed {
+    pub fn new(image: &Reference, class: FailureClass, why: String) -> Self {
+        let image = image.clone();
+        Self { image, class, why }
+    }
+}
+
+/// Sums up what was carried and what was not.
+pub fn report(carried: &[Carried], missed: Vec<Missed>, mirror: &Mirror) -> Report {
     mirror.limits.remember(mirror.spools.path());
     let mut outcomes: Vec<Line> = carried
         .iter()
         .map(|carried| line(carried, mirror))
         .collect();
-    outcomes.extend(failed.into_iter().map(|(name, why)| Line {
-        class: Some(FailureClass::Origin),
-        why: Some(why),
-        ..of(&name, Kind::Failed)
+    outcomes.extend(missed.into_iter().map(|missed| Line {
+        class: Some(missed.class),
+        why: Some(missed.why),
+        ..of(&missed.image, Kind::Failed)
     }));
     outcomes.sort_by(|a, b| a.key.cmp(&b.key));
     let targets = mirror.targets.iter();

@@ -6,25 +6,29 @@
 
 use std::collections::HashSet;
 
+use async_trait::async_trait;
+use bytes::Bytes;
 use futures::future::FutureExt;
 use futures::stream::{self, StreamExt, TryStreamExt};
 
+use super::vetting::{Evidence, EvidenceError};
 use super::{Gather, GatherError, Image, source};
 use crate::digest::Digest;
-use crate::image::{Manifest, Reference, media};
+use crate::image::{Blob, Manifest, Reference, media};
 use crate::origin::{OriginError, Source};
+use crate::signature::subject_tag;
 
 /// What cosign puts behind the digest.
 const SUFFIXES: [&str; 3] = [".sig", ".att", ".sbom"];
+
+/// Only what can be a signature of an image.
+const SIGNATURES: [&str; 1] = [".sig"];
 
 /// Manifests that are looked after at a time; the connections to each host have their own limit.
 const AT_ONCE: usize = 8;
 
 /// A list that goes on for longer is no list of signatures.
 const PAGES_MAX: usize = 32;
-
-/// A tag has at most 128 characters, so the digest is cut (distribution-spec, "Referrers Tag Schema").
-const HEX_MAX: usize = 64;
 
 /// What a registry says of what refers to a manifest.
 enum Listed {
@@ -45,7 +49,7 @@ impl Gather<'_> {
             .collect();
         let manifests = image.manifests.iter().map(|manifest| manifest.digest);
         let manifests = manifests.filter(|digest| !attestations.contains(digest));
-        let attached = manifests.map(|digest| self.attached(&image.reference, digest));
+        let attached = manifests.map(|digest| self.attached(&image.reference, digest, &SUFFIXES));
         let attached: Vec<_> = attached.collect();
         let attached = stream::iter(attached).buffered(AT_ONCE);
         let mut attached: Vec<Image> = attached.try_concat().await?;
@@ -58,10 +62,11 @@ impl Gather<'_> {
         &self,
         image: &Reference,
         subject: Digest,
+        suffixes: &[&str],
     ) -> Result<Vec<Image>, GatherError> {
         let name = image.name();
-        let tag = tag(subject);
-        let mut names: Vec<String> = SUFFIXES
+        let tag = subject_tag(subject);
+        let mut names: Vec<String> = suffixes
             .iter()
             .map(|suffix| format!("{name}:{tag}{suffix}"))
             .collect();
@@ -87,6 +92,17 @@ impl Gather<'_> {
             }
         }
         Ok(images)
+    }
+
+    /// A small blob, whole.
+    async fn blob(&self, source: Source, wanted: Digest) -> Result<Bytes, GatherError> {
+        let document = self.document(&source, &["*/*"]).await?;
+        let got = Digest::of(wanted.algorithm(), &document.content);
+        if got != wanted {
+            let (url, told) = (source.to_string(), wanted);
+            return Err(GatherError::Disagrees { url, told, got });
+        }
+        Ok(document.content)
     }
 
     async fn listed(&self, source: Source) -> Result<Listed, GatherError> {
@@ -118,10 +134,25 @@ impl Gather<'_> {
     }
 }
 
-/// `sha256-<hex>`: how a tag names a manifest that it belongs to.
-fn tag(digest: Digest) -> String {
-    let hex = digest.hex();
-    format!("{}-{}", digest.algorithm(), &hex[..hex.len().min(HEX_MAX)])
+#[async_trait]
+impl Evidence for Gather<'_> {
+    async fn attached(
+        &self,
+        image: &Reference,
+        subject: Digest,
+    ) -> Result<Vec<Image>, EvidenceError> {
+        Ok(self.attached(image, subject, &SIGNATURES).await?)
+    }
+
+    async fn content(&self, of: &Reference, blob: &Blob) -> Result<Bytes, EvidenceError> {
+        let url = source::blob(of, blob.digest);
+        let read = |source| self.blob(source, blob.digest).boxed();
+        Ok(self.ask_sources(&url, read).await?)
+    }
+
+    fn lack(&self) -> &'static str {
+        "its registry has none, neither by cosign's tag nor among the referrers"
+    }
 }
 
 /// What registries answer that know no such question; 404 is the specification's.

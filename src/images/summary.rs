@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use serde::Serialize;
 
+use super::Missed;
 use super::plan::{Planned, Step};
 use super::shelf::Shelf;
 use crate::digest::Digest;
@@ -20,7 +21,7 @@ pub struct Summary {
     pub totals: Totals,
     /// Every image that is wanted, by its name.
     pub images: Vec<Line>,
-    /// Images whose manifests could not be had, and why.
+    /// Images whose manifests could not be had, or that may not come, and why.
     pub refused: Vec<Refused>,
     /// How many images other shards bring.
     pub of_other_shards: usize,
@@ -85,11 +86,11 @@ pub struct Refused {
 }
 
 impl Summary {
-    /// `failed` are images whose manifests could not be had, and why.
+    /// `missed` are images whose manifests could not be had, or that may not come.
     pub fn new(
         planned: &[Planned],
         shelves: &[Arc<dyn Shelf>],
-        failed: Vec<(Reference, String)>,
+        missed: Vec<Missed>,
         of_other_shards: usize,
     ) -> Self {
         let mut seen = Seen::default();
@@ -102,7 +103,7 @@ impl Summary {
         let totals = Totals {
             bring: is(State::Missing),
             skip: planned.iter().filter(|planned| planned.is_done()).count(),
-            refused: failed.len() + is(State::Refused),
+            refused: missed.len() + is(State::Refused),
             blobs: images.iter().map(|line| line.blobs).sum(),
             bytes: images.iter().map(|line| line.bytes).sum(),
             mounts: images
@@ -111,9 +112,9 @@ impl Summary {
                 .map(|at| at.mounts)
                 .sum(),
         };
-        let refused = failed
+        let refused = missed
             .into_iter()
-            .map(|(image, why)| Refused { image, why });
+            .map(|Missed { image, why, .. }| Refused { image, why });
         Self {
             places: shelves
                 .iter()

@@ -8,7 +8,7 @@ use std::net::{IpAddr, Ipv4Addr};
 use serde::Serialize;
 
 use super::SERVICE_FOLDER;
-use super::partition::Partition;
+use crate::partition::Partition;
 
 /// Who may read the mirror.
 #[derive(Debug, Clone, PartialEq, Eq)]

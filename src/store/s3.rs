@@ -9,6 +9,7 @@ pub(super) mod client;
 mod conditions;
 mod congestion;
 mod connector;
+mod depot;
 mod errors;
 mod lines;
 mod listing;
@@ -33,6 +34,7 @@ use url::Url;
 
 use self::conditions::Conditions;
 pub use self::congestion::Congestion;
+pub use self::depot::{Arrival, Depot, Parcel, PutPart};
 use self::errors::{Refusal, Site};
 use self::lines::Lines;
 use self::listing::{encoded, length};
@@ -45,6 +47,7 @@ use super::{
     Store, StoreError, StoreErrorKind,
 };
 use crate::asset::Key;
+pub use crate::cloud::Keys;
 use crate::report::StoreLeg;
 use crate::verify::Publishable;
 
@@ -97,19 +100,6 @@ impl S3Options {
             // The same buffers are still to be sent when the body is taken whole.
             answer_timeout: Duration::from_mins(5),
         }
-    }
-}
-
-/// A fixed pair of keys.
-#[derive(Clone, PartialEq, Eq)]
-pub struct Keys {
-    pub access_key: String,
-    pub secret_key: String,
-}
-
-impl fmt::Debug for Keys {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Keys").finish_non_exhaustive()
     }
 }
 

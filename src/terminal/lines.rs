@@ -158,6 +158,7 @@ pub(super) fn line(event: &Event, colour: bool) -> Option<String> {
             let seconds = pause.as_secs_f32();
             format!("{} {key} in {seconds:.1} s: {why}", paint("33", "retrying"))
         }
+        Event::Stepped { step, what } => format!("{} {what}", paint("36", &format!("{step}:"))),
         Event::Warned { what } => format!("{} {what}", paint("33", "warning:")),
         Event::Failed { key, why } => format!("{} {key}: {why}", paint("31", "failed")),
         Event::Marked { release } => format!("{} {release}", paint("32", "complete")),

@@ -5,5 +5,6 @@ mod faults;
 mod layouts;
 mod releases;
 mod restarts;
+mod signed;
 mod skopeo;
 mod sources;

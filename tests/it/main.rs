@@ -37,6 +37,7 @@ mod s3_store;
 mod scrub;
 mod serve;
 mod shards;
+mod signature;
 mod slow_links;
 mod staged;
 mod store_contract;

@@ -7,6 +7,7 @@ pub(crate) mod gate;
 pub(crate) mod list;
 pub(crate) mod program;
 pub(crate) mod proxy;
+pub(crate) mod sigstore;
 pub(crate) mod tls;
 pub(crate) mod wire;
 pub(crate) mod world;

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Installs one real server from packages: install.sh rgw|seaweedfs|docker-registry. Does nothing when it is there already.
+# Installs one real server from packages: install.sh rgw|seaweedfs|docker-registry|moto. Does nothing when it is there already.
 . "$(dirname "${BASH_SOURCE[0]}")/settings.sh"
 choose "$@"
 if installed; then

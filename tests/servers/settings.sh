@@ -1,7 +1,7 @@
 # Where the test servers live and who may use them; sourced by the scripts beside it.
 #
 # Everything can be set from outside: KOPS_MIRROR_SERVERS (folder), KOPS_MIRROR_RGW_PORT, KOPS_MIRROR_SEAWEEDFS_PORT and
-# KOPS_MIRROR_DOCKER_REGISTRY_PORT (each server also takes the 60 ports after its own).
+# KOPS_MIRROR_DOCKER_REGISTRY_PORT (each server also takes the 60 ports after its own); KOPS_MIRROR_MOTO_PORT, one that is free if unset.
 set -euo pipefail
 
 SCRIPTS=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
@@ -19,9 +19,9 @@ unset AWS_SESSION_TOKEN AWS_PROFILE AWS_ENDPOINT_URL AWS_ENDPOINT_URL_S3
 # Reads which server is meant and its functions: install_server, start_server, tell_environment, port.
 choose() {
   case ${1:-} in
-    rgw | seaweedfs | docker-registry) NAME=$1 ;;
+    rgw | seaweedfs | docker-registry | moto) NAME=$1 ;;
     *)
-      echo "usage: $(basename "$0") rgw|seaweedfs|docker-registry" >&2
+      echo "usage: $(basename "$0") rgw|seaweedfs|docker-registry|moto" >&2
       exit 2
       ;;
   esac
@@ -29,6 +29,11 @@ choose() {
   PIDS=$HOME_OF/pids
   # shellcheck source=/dev/null
   . "$SCRIPTS/$NAME.sh"
+}
+
+# A port of loopback that nobody listens on.
+free_port() {
+  python3 -c 'import socket; s = socket.socket(); s.bind(("127.0.0.1", 0)); print(s.getsockname()[1])'
 }
 
 # Starts a daemon in a session of its own, and notes its id and its start time: an id alone may be somebody else's later.

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Starts one installed server on 127.0.0.1 with empty data: start.sh rgw|seaweedfs|docker-registry. Prints the environment that the tests
+# Starts one installed server on 127.0.0.1 with empty data: start.sh rgw|seaweedfs|docker-registry|moto. Prints the environment that the tests
 # want, so: eval "$(tests/servers/start.sh rgw)"
 . "$(dirname "${BASH_SOURCE[0]}")/settings.sh"
 choose "$@"

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Stops what start.sh started, the last first, and removes its data: stop.sh rgw|seaweedfs|docker-registry.
+# Stops what start.sh started, the last first, and removes its data: stop.sh rgw|seaweedfs|docker-registry|moto.
 . "$(dirname "${BASH_SOURCE[0]}")/settings.sh"
 choose "$@"
 [ -s "$PIDS" ] || exit 0

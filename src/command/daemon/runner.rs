@@ -380,7 +380,7 @@ fn end(report: &Report) -> End {
     match report.exit() {
         Exit::Done => End::Done,
         Exit::SomeFailed => End::SomeFailed,
-        Exit::Unusable => End::Failed,
+        Exit::Unusable | Exit::Differs => End::Failed,
         Exit::Interrupted => End::Interrupted,
     }
 }

@@ -19,8 +19,8 @@ use url::Url;
 use self::api::{Api, Apis};
 pub use self::login::EcrLogins;
 use super::RegistryOptions;
+use crate::partition::Partition;
 use crate::store::StoreError;
-use crate::store::partition::Partition;
 use crate::store::s3::Keys;
 
 /// Requests about repositories at a time; the API allows some 10 a second.

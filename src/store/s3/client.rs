@@ -8,7 +8,6 @@ use aws_config::environment::region::EnvironmentVariableRegionProvider;
 use aws_config::meta::region::RegionProviderChain;
 use aws_config::profile::ProfileFileRegionProvider;
 use aws_config::{BehaviorVersion, Region, SdkConfig};
-use aws_credential_types::Credentials;
 use aws_sdk_s3::Client;
 use aws_sdk_s3::config::interceptors::BeforeTransmitInterceptorContextRef;
 use aws_sdk_s3::config::{ConfigBag, Intercept, RuntimeComponents};
@@ -16,18 +15,17 @@ use aws_sdk_s3::config::{RequestChecksumCalculation, ResponseChecksumValidation}
 use aws_sdk_s3::config::{StalledStreamProtectionConfig, retry::RetryConfig};
 use aws_sdk_s3::error::BoxError;
 use aws_smithy_http_client::proxy::ProxyConfig;
-use aws_smithy_http_client::tls::{Provider, rustls_provider::CryptoMode};
-use aws_smithy_http_client::{Builder as HttpBuilder, Connector};
 use aws_smithy_runtime_api::client::http::SharedHttpClient;
 use aws_smithy_types::timeout::TimeoutConfig;
 use aws_types::service_config::ServiceConfigKey;
 use hyper_util::client::proxy::matcher::Matcher;
 use url::{Host, Url};
 
+use super::S3Options;
 use super::connector::Connecting;
 use super::errors::Site;
 use super::lines::Lines;
-use super::{Keys, S3Options};
+use crate::cloud::credentials;
 use crate::store::{StoreError, StoreErrorKind};
 
 /// A handshake over a border that loses packets takes several times its round trips; the SDK's 3.1 s do not suffice.
@@ -175,23 +173,9 @@ fn is_proxied(server: &str) -> bool {
     !is_local(&url) && Matcher::from_env().intercept(&uri).is_some()
 }
 
-/// The client by which credentials are asked for.
-pub(in crate::store) fn of_credentials(proxies: ProxyConfig) -> SharedHttpClient {
-    HttpBuilder::new().build_with_connector_fn(move |settings, _| {
-        let connector = Connector::builder()
-            .tls_provider(Provider::Rustls(CryptoMode::AwsLc))
-            .proxy_config(proxies.clone())
-            .pool_idle_timeout(POOL_IDLE_TIMEOUT);
-        match settings {
-            Some(settings) => connector.connector_settings(settings.clone()).build(),
-            None => connector.build(),
-        }
-    })
-}
-
 /// Credentials, region and endpoint as every AWS tool finds them.
 async fn environment(options: &S3Options) -> SdkConfig {
-    let http = of_credentials(proxies(options));
+    let http = credentials::client(proxies(options));
     let mut loader = aws_config::defaults(BehaviorVersion::latest())
         .http_client(http)
         .timeout_config(
@@ -201,13 +185,8 @@ async fn environment(options: &S3Options) -> SdkConfig {
         )
         .stalled_stream_protection(StalledStreamProtectionConfig::disabled())
         .region(region(options));
-    if let Some(Keys {
-        access_key,
-        secret_key,
-    }) = &options.keys
-    {
-        let keys = Credentials::new(access_key, secret_key, None, None, "kops-mirror");
-        loader = loader.credentials_provider(keys);
+    if let Some(keys) = &options.keys {
+        loader = loader.credentials_provider(keys.credentials());
     }
     if let Some(profile) = &options.profile {
         loader = loader.profile_name(profile);

@@ -7,7 +7,7 @@ use aws_sdk_s3::error::{ProvideErrorMetadata, SdkError};
 use aws_sdk_s3::operation::RequestId;
 use aws_smithy_runtime_api::client::orchestrator::HttpResponse;
 
-use crate::store::partition::Partition;
+use crate::partition::Partition;
 use crate::store::{StoreError, StoreErrorKind};
 
 /// Where requests go; what advice depends on.

@@ -5,15 +5,8 @@ use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
 
-use aws_config::BehaviorVersion;
-use aws_config::profile::ProfileFileCredentialsProvider;
-use aws_config::provider_config::ProviderConfig;
 use aws_credential_types::Credentials;
 use aws_credential_types::provider::{ProvideCredentials, SharedCredentialsProvider};
-use aws_sdk_s3::config::{Region, StalledStreamProtectionConfig};
-use aws_sigv4::http_request::{SignableBody, SignableRequest, SigningSettings, sign};
-use aws_sigv4::sign::v4;
-use aws_smithy_http_client::proxy::ProxyConfig;
 use reqwest::header::CONTENT_TYPE;
 use reqwest::{Client, Response};
 use serde_json::Value;
@@ -22,9 +15,10 @@ use tokio::time::{sleep, timeout};
 use url::Url;
 
 use super::{EcrAddress, EcrOptions};
+use crate::cloud::credentials;
+use crate::cloud::signing::{Scope, Unsigned, authority};
 use crate::retry::{Attempts, Class, Policy};
 use crate::store::registry::answers::{limited, retry_after, silent, unanswered};
-use crate::store::s3::client::of_credentials;
 use crate::store::{StoreError, StoreErrorKind};
 
 const TARGET: &str = "AmazonEC2ContainerRegistry_V20150921";
@@ -188,56 +182,35 @@ impl Api {
 
     async fn signed(&self, operation: &str, body: String) -> Result<reqwest::Request, StoreError> {
         let unsigned = |error: Box<dyn std::error::Error + Send + Sync>| {
-            let what = format!("can't sign a request to {}", self.host());
+            let what = format!("can't sign a request to {}", authority(&self.endpoint));
             StoreError::new(StoreErrorKind::Permanent, what).caused_by(error)
         };
         let target = format!("{TARGET}.{operation}");
         let kind = "application/x-amz-json-1.1";
-        let host = self.host();
-        let headers = [
-            ("host", host.as_str()),
-            ("content-type", kind),
-            ("x-amz-target", target.as_str()),
-        ];
-        let identity = self.credentials().await?.into();
-        let parameters = v4::SigningParams::builder()
-            .identity(&identity)
-            .region(&self.region)
-            .name("ecr")
-            .time(SystemTime::now())
-            .settings(SigningSettings::default())
-            .build()
-            .map_err(|error| unsigned(error.into()))?
-            .into();
-        let signable = SignableRequest::new(
-            "POST",
-            self.endpoint.as_str(),
-            headers.into_iter(),
-            SignableBody::Bytes(body.as_bytes()),
-        )
-        .map_err(|error| unsigned(error.into()))?;
-        let (instructions, _) = sign(signable, &parameters)
-            .map_err(|error| unsigned(error.into()))?
-            .into_parts();
+        let unsigned_request = Unsigned {
+            method: "POST",
+            url: &self.endpoint,
+            headers: &[("content-type", kind), ("x-amz-target", &target)],
+            body: body.as_bytes(),
+        };
+        let scope = Scope {
+            region: &self.region,
+            service: "ecr",
+            at: SystemTime::now(),
+        };
+        let signed = unsigned_request
+            .signed(self.credentials().await?, scope)
+            .map_err(unsigned)?;
         let mut request = self
             .client
             .post(self.endpoint.clone())
             .header(CONTENT_TYPE, kind)
             .header("x-amz-target", &target);
-        for (name, value) in instructions.headers() {
+        for (name, value) in signed {
             request = request.header(name, value);
         }
         let request = request.body(body).build();
         request.map_err(|error| unsigned(error.without_url().into()))
-    }
-
-    /// As the Host header will have it.
-    fn host(&self) -> String {
-        let host = self.endpoint.host_str().unwrap_or_default();
-        match self.endpoint.port() {
-            Some(port) => format!("{host}:{port}"),
-            None => host.to_owned(),
-        }
     }
 
     /// Good for a while; found as every AWS tool finds them.
@@ -256,37 +229,11 @@ impl Api {
     }
 
     async fn find(&self) -> SharedCredentialsProvider {
-        if let Some(keys) = &self.options.keys {
-            let keys = Credentials::new(
-                &keys.access_key,
-                &keys.secret_key,
-                None,
-                None,
-                "kops-mirror",
-            );
-            return SharedCredentialsProvider::new(keys);
+        let EcrOptions { profile, keys, .. } = &self.options;
+        if let (Some(profile), None) = (profile, keys) {
+            return credentials::of_profile(&self.region, profile);
         }
-        let http = of_credentials(ProxyConfig::from_env());
-        let region = Region::new(self.region.clone());
-        if let Some(profile) = &self.options.profile {
-            // The keys of the environment may be those of the other partition, for all else of the run.
-            let reading = ProviderConfig::without_region()
-                .with_behavior_version(Some(BehaviorVersion::latest()))
-                .with_http_client(http)
-                .with_region(Some(region));
-            let of_profile = ProfileFileCredentialsProvider::builder()
-                .configure(&reading)
-                .profile_name(profile)
-                .build();
-            return SharedCredentialsProvider::new(of_profile);
-        }
-        let loader = aws_config::defaults(BehaviorVersion::latest())
-            .http_client(http)
-            .stalled_stream_protection(StalledStreamProtectionConfig::disabled())
-            .region(region);
-        let found = loader.load().await.credentials_provider();
-        let none = Credentials::new("", "", None, None, "none");
-        found.unwrap_or_else(|| SharedCredentialsProvider::new(none))
+        credentials::provider(&credentials::find(&self.region, None, keys.as_ref()).await)
     }
 }
 

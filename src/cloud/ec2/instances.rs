@@ -1,0 +1,143 @@
+//! Instances: started, looked at, stopped, terminated.
+
+use base64::Engine;
+use base64::prelude::BASE64_STANDARD;
+use serde::Deserialize;
+
+use super::asking::Done;
+use super::{Filter, Tag};
+use crate::cloud::query::{Fields, items, text};
+use crate::cloud::{Cloud, CloudError};
+
+/// An instance that is to be started. It never has a public address.
+#[derive(Debug, Clone)]
+pub struct NewInstance<'a> {
+    pub image: &'a str,
+    pub machine_type: &'a str,
+    pub subnet: &'a str,
+    /// None: the VPC's default.
+    pub security_group: Option<&'a str>,
+    pub key_name: Option<&'a str>,
+    /// What it runs when it starts, as text.
+    pub user_data: Option<&'a str>,
+    /// The name of an instance profile.
+    pub profile: Option<&'a str>,
+    /// The same for the same instance: asked twice, there is still one.
+    pub token: &'a str,
+    pub tags: &'a [Tag],
+}
+
+/// An instance.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Instance {
+    pub instance_id: String,
+    pub image_id: String,
+    #[serde(rename = "instanceState")]
+    state: State,
+    #[serde(default, deserialize_with = "text")]
+    pub private_ip_address: Option<String>,
+    #[serde(default, rename = "ipAddress", deserialize_with = "text")]
+    pub public_ip_address: Option<String>,
+    #[serde(default)]
+    pub instance_type: String,
+    #[serde(default, rename = "tagSet", deserialize_with = "items")]
+    pub tags: Vec<Tag>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+struct State {
+    name: String,
+}
+
+#[derive(Deserialize)]
+struct Reservation {
+    #[serde(default, rename = "instancesSet", deserialize_with = "items")]
+    instances: Vec<Instance>,
+}
+
+impl Instance {
+    /// `pending`, `running`, `stopping`, `stopped`, `shutting-down`, `terminated`
+    pub fn state(&self) -> &str {
+        &self.state.name
+    }
+}
+
+impl Cloud {
+    /// Instances by their ids, or by filters where none is given.
+    pub async fn instances(
+        &self,
+        ids: &[&str],
+        filters: &[Filter],
+    ) -> Result<Vec<Instance>, CloudError> {
+        let fields = Fields::default().list("InstanceId", ids).filters(filters);
+        let purpose = match ids {
+            [] => "list instances".to_owned(),
+            ids => format!("look at {}", ids.join(", ")),
+        };
+        let found: Vec<Reservation> = self
+            .described("DescribeInstances", &purpose, fields)
+            .await?;
+        Ok(found
+            .into_iter()
+            .flat_map(|reservation| reservation.instances)
+            .collect())
+    }
+
+    /// Starts one instance, with IMDSv2 alone and without a public address.
+    pub async fn run_instance(&self, new: &NewInstance<'_>) -> Result<Instance, CloudError> {
+        let head = "NetworkInterface.1";
+        let fields = Fields::default()
+            .with("ImageId", new.image)
+            .with("InstanceType", new.machine_type)
+            .with("MinCount", 1)
+            .with("MaxCount", 1)
+            .with("ClientToken", new.token)
+            .with(format!("{head}.DeviceIndex"), 0)
+            .with(format!("{head}.SubnetId"), new.subnet)
+            .with(format!("{head}.AssociatePublicIpAddress"), false)
+            .list(&format!("{head}.SecurityGroupId"), new.security_group)
+            .with("MetadataOptions.HttpTokens", "required")
+            .with("InstanceInitiatedShutdownBehavior", "stop")
+            .with_some("KeyName", new.key_name)
+            .with_some("IamInstanceProfile.Name", new.profile)
+            .with_some(
+                "UserData",
+                new.user_data.map(|text| BASE64_STANDARD.encode(text)),
+            )
+            .tagged(&["instance", "volume"], new.tags);
+        let purpose = format!("start an instance of {} in {}", new.image, new.subnet);
+        let started: Reservation = self.repeatable("RunInstances", &purpose, &fields).await?;
+        let started = started.instances.into_iter().next();
+        started.ok_or_else(|| {
+            self.nonsense(
+                &crate::cloud::service::EC2,
+                "RunInstances",
+                &purpose,
+                "it names no instance",
+            )
+        })
+    }
+
+    pub async fn stop_instance(&self, id: &str) -> Result<(), CloudError> {
+        let fields = Fields::default().list("InstanceId", [id]);
+        let _: Done = self
+            .repeatable("StopInstances", &format!("stop {id}"), &fields)
+            .await?;
+        Ok(())
+    }
+
+    /// Terminates an instance; one that is not there any more is none the worse.
+    pub async fn terminate_instance(&self, id: &str) -> Result<(), CloudError> {
+        let fields = Fields::default().list("InstanceId", [id]);
+        let purpose = format!("terminate {id}");
+        match self
+            .repeatable("TerminateInstances", &purpose, &fields)
+            .await
+        {
+            Ok(Done {}) => Ok(()),
+            Err(error) if error.is_not_found() => Ok(()),
+            Err(error) => Err(error),
+        }
+    }
+}

@@ -1,0 +1,172 @@
+//! What is said of files that can't be.
+
+use super::*;
+
+const GOOD: &str = "
+apiVersion: kops-mirror/v1
+name: prod.k8s.local
+region: cn-north-1
+kopsVersion: 1.36.2
+kubernetesVersion: 1.35.5
+mirror: {at: s3://my-mirror/assets}
+stateStore: {bucket: my-kops-state}
+network: {}
+image: {use: ami-0123456789abcdef0}
+controlPlane: {count: 3, zones: [cn-north-1a, cn-north-1b], machineType: m6i.large}
+nodes: [{name: nodes, machineType: m6i.large, min: 2}]
+";
+
+fn told(from: &str, to: &str) -> String {
+    assert!(GOOD.contains(from), "{from}");
+    match ClusterFile::parse(&GOOD.replace(from, to)) {
+        Ok(_) => panic!("'{to}' was taken"),
+        Err(ClusterError::Syntax(error)) => error.to_string(),
+        Err(error) => error.to_string(),
+    }
+}
+
+#[test]
+fn each_wrong_field_is_named_with_what_to_do() {
+    assert!(ClusterFile::parse(GOOD).is_ok());
+    let cases = [
+        ("network: {}", "netwrok: {}", "netwrok"),
+        (
+            "name: prod.k8s.local",
+            "name: Prod",
+            "name: give a DNS name",
+        ),
+        ("region: cn-north-1", "region: china", "not an AWS region"),
+        ("kops-mirror/v1", "kops-mirror/v2", "apiVersion"),
+        (
+            "kopsVersion: 1.36.2",
+            "kopsVersion: 1.6.0",
+            "kops 1.8 to 1.37",
+        ),
+        ("kopsVersion: 1.36.2", "kopsVersion: newest", "newest"),
+        (
+            "kubernetesVersion: 1.35.5",
+            "kubernetesVersion: 1.12.0",
+            "does not take Kubernetes 1.12.0",
+        ),
+        ("count: 3", "count: 2", "not an odd number"),
+        ("count: 3", "count: 1", "can't stand in 2 zones"),
+        ("cn-north-1b", "cn-northwest-1b", "no zone of cn-north-1"),
+        ("cn-north-1b", "cn-north-1a", "named twice"),
+        (
+            "{use: ami-0123456789abcdef0}",
+            "{}",
+            "exactly one of use, resolve, copy and build",
+        ),
+        (
+            "{use: ami-0123456789abcdef0}",
+            "{use: ami-1, resolve: {distribution: ubuntu-24.04}}",
+            "exactly one",
+        ),
+        (
+            "{use: ami-0123456789abcdef0}",
+            "{resolve: {owner: self}}",
+            "an owner and a name",
+        ),
+        (
+            "{use: ami-0123456789abcdef0}",
+            "{copy: {fromRegion: us-west-2, source: ami-1}}",
+            "fromBucket and toBucket",
+        ),
+        (
+            "{use: ami-0123456789abcdef0}",
+            "{build: {base: ami-1, name: x, subnet: subnet-1}}",
+            "name the script",
+        ),
+        ("min: 2", "min: 2, max: 1", "maximum below its minimum"),
+        (
+            "[{name: nodes, machineType: m6i.large, min: 2}]",
+            "[]",
+            "at least one group",
+        ),
+        (
+            "name: nodes",
+            "name: control-plane-cn-north-1a-1",
+            "two groups called",
+        ),
+        (
+            "network: {}",
+            "network: {cidr: 10.0.0.1/16}",
+            "network.cidr",
+        ),
+        (
+            "network: {}",
+            "network: {subnets: [{zone: cn-north-1a, id: subnet-1}]}",
+            "needs the VPC",
+        ),
+        (
+            "network: {}",
+            "network: {subnets: [{zone: cn-north-1c}]}",
+            "no hosts are in 'cn-north-1c'",
+        ),
+        (
+            "network: {}",
+            "network: {cidr: 10.0.0.0/16, subnets: [{zone: cn-north-1a, cidr: 10.1.0.0/24}]}",
+            "within the network's",
+        ),
+        (
+            "network: {}",
+            "network: {}\nnetworking: weave",
+            "no networking of that name",
+        ),
+        (
+            "network: {}",
+            "network: {}\nregistry: {containerRegistry: a, containerProxy: b}",
+            "not both",
+        ),
+        (
+            "network: {}",
+            "network: {}\nregistry: {mirrors: {docker.io: ['https://registry.docker-cn.com']}}",
+            "dead since spring 2019",
+        ),
+        (
+            "network: {}",
+            "network: {}\ntarget: {type: terraform}",
+            "need a folder",
+        ),
+        (
+            "network: {}",
+            "network: {}\nacknowledge: [P21]",
+            "P01 to P20",
+        ),
+        (
+            "network: {}",
+            "network: {}\ntimeouts: {kops: soon}",
+            "30m or 1h",
+        ),
+        ("my-kops-state", "s3://my-kops-state", "without s3://"),
+    ];
+    for (from, to, wanted) in cases {
+        let told = told(from, to);
+        assert!(told.contains(wanted), "{to}: {told}");
+    }
+}
+
+#[test]
+fn everything_wrong_is_said_at_once() {
+    let text = GOOD
+        .replace("count: 3", "count: 4")
+        .replace("name: prod.k8s.local", "name: x");
+    let Err(ClusterError::Problems { problems }) = ClusterFile::parse(&text) else {
+        panic!("it was taken");
+    };
+    assert_eq!(problems.len(), 2, "{problems:?}");
+}
+
+#[test]
+fn old_releases_have_their_own_rules() {
+    let old = |name: &str| {
+        let text = GOOD
+            .replace("1.36.2", "1.8.1")
+            .replace("1.35.5", "1.8.7")
+            .replace("prod.k8s.local", name);
+        ClusterFile::parse(&text).unwrap_err().to_string()
+    };
+    assert!(old("prod.example.cn").contains("zone of Route 53"));
+    assert!(!old("prod.k8s.local").contains("zone of Route 53"));
+    assert!(old("prod.k8s.local").contains("ssh.publicKey"));
+}

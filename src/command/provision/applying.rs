@@ -1,0 +1,122 @@
+//! `provision apply` and `upgrade`: the steps to a cluster, under a lock.
+
+use std::sync::Arc;
+
+use anyhow::{Context, bail};
+use jiff::Timestamp;
+
+use super::super::say;
+use super::planning;
+use super::worksite::Worksite;
+use crate::cli::{ApplyArgs, Output};
+use crate::cluster::TargetKind;
+use crate::events::told;
+use crate::kops::Kops;
+use crate::provision::{self, Plan, Step, StepError, StepName, steps};
+use crate::report::Exit;
+
+pub(super) async fn apply(
+    mut site: Worksite,
+    args: &ApplyArgs,
+    output: Output,
+    rolls: bool,
+) -> anyhow::Result<Exit> {
+    let plan = planning::make(&mut site).await?;
+    if let Some(path) = &args.plan {
+        let text = std::fs::read(path).with_context(|| format!("can't read {}", path.display()))?;
+        let given = Plan::parse(&text, &site.file.name)
+            .with_context(|| format!("{} is no plan of this cluster", path.display()))?;
+        refuse_what_moved(&given, &plan)?;
+    } else {
+        planning::show(&plan, output)?;
+    }
+    let obstacles = plan.obstacles();
+    if !obstacles.is_empty() {
+        bail!(
+            "nothing was done, since this stands in the way:\n  {}",
+            obstacles.join("\n  ")
+        );
+    }
+    if args.plan.is_none() && !args.yes {
+        say("Nothing was done: give --yes, or a plan with --plan.\n")?;
+        return Ok(Exit::Differs);
+    }
+    provision::write_in(&site.folder, "plan.json", &plan.json())?;
+    let manifest = site.render()?;
+    site.open_state_store().await?;
+    let kops = Arc::new(site.kops().await?);
+    let steps = steps(&site, &kops, args, rolls);
+    let site = site.site_mut()?;
+    site.manifest = Some(manifest);
+    under_lock(site, &steps).await
+}
+
+fn refuse_what_moved(given: &Plan, now: &Plan) -> anyhow::Result<()> {
+    let moved = given.sights.moved(&now.sights);
+    if moved.is_empty() {
+        return Ok(());
+    }
+    let told: Vec<_> = moved.iter().map(ToString::to_string).collect();
+    bail!(
+        "the plan is not carried out, because this has moved since it was made:\n  {}\nmake another with 'provision plan'",
+        told.join("\n  ")
+    )
+}
+
+fn steps(site: &Worksite, kops: &Arc<Kops>, args: &ApplyArgs, rolls: bool) -> Vec<Box<dyn Step>> {
+    let mut steps: Vec<Box<dyn Step>> = vec![
+        Box::new(steps::Config(Arc::clone(kops))),
+        Box::new(steps::Keys(Arc::clone(kops))),
+        Box::new(steps::Resources {
+            kops: Arc::clone(kops),
+            rolls,
+        }),
+    ];
+    // What terraform is to make is not there yet.
+    if site.file.target.kind == TargetKind::Direct {
+        steps.push(Box::new(steps::Kubeconfig(Arc::clone(kops))));
+        if !args.no_wait {
+            steps.push(Box::new(steps::Ready::new(Arc::clone(kops))));
+        }
+    }
+    steps
+}
+
+/// Runs the steps while the lock is held, and stops when it is lost.
+async fn under_lock(site: &mut provision::Site, steps: &[Box<dyn Step>]) -> anyhow::Result<Exit> {
+    let kept = site
+        .kept
+        .clone()
+        .context("the state store has not been opened")?;
+    let mut lease = kept.lock().await?;
+    let stop = site.stop.child_token();
+    site.stop = stop.clone();
+    let result = {
+        let held = stop.child_token();
+        let keeping = lease.keep(&Timestamp::now, &held);
+        let running = provision::run(steps, site);
+        tokio::pin!(keeping, running);
+        tokio::select! {
+            result = &mut running => result,
+            lost = &mut keeping => {
+                if let Err(lost) = lost {
+                    bail!("{}", told(&lost));
+                }
+                running.await
+            }
+        }
+    };
+    lease.release(Timestamp::now()).await?;
+    ended(result)
+}
+
+/// How the steps ended, for the shell.
+pub(super) fn ended(result: Result<(), (StepName, StepError)>) -> anyhow::Result<Exit> {
+    match result {
+        Ok(()) => Ok(Exit::Done),
+        Err((_, StepError::Stopped)) => Ok(Exit::Interrupted),
+        Err((step, error)) => Err(error).with_context(|| {
+            format!("{step}: it failed, and 'provision apply' goes on from there")
+        }),
+    }
+}

@@ -1,0 +1,172 @@
+//! `provision plan` and `preflight`: what is so, and what would be done.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use anyhow::Context;
+
+use super::super::{document, say};
+use super::worksite::Worksite;
+use crate::audit;
+use crate::cli::{Output, PlanArgs, PreflightArgs};
+use crate::cluster::Manifest;
+use crate::digest::{Algorithm, Digest};
+use crate::provision::{self, Coverage, Dropped, Plan, Sights};
+use crate::report::Exit;
+use crate::store::Store;
+
+pub(super) async fn preflight(
+    _site: Worksite,
+    _args: &PreflightArgs,
+    _output: Output,
+) -> anyhow::Result<Exit> {
+    anyhow::bail!("not yet")
+}
+
+pub(super) async fn plan(
+    mut site: Worksite,
+    args: &PlanArgs,
+    output: Output,
+) -> anyhow::Result<Exit> {
+    let plan = make(&mut site).await?;
+    provision::write_in(&site.folder, "plan.json", &plan.json())?;
+    if let Some(out) = &args.out {
+        std::fs::write(out, plan.json())
+            .with_context(|| format!("can't write {}", out.display()))?;
+    }
+    show(&plan, output)?;
+    Ok(exit(&plan))
+}
+
+pub(super) fn show(plan: &Plan, output: Output) -> anyhow::Result<()> {
+    match output {
+        Output::Table => say(&plan.to_string()),
+        output => document(plan, output),
+    }
+}
+
+/// 0 where nothing is to be done, 3 where something is, 1 where something stands in the way.
+fn exit(plan: &Plan) -> Exit {
+    match (plan.obstacles().is_empty(), plan.has_changes) {
+        (false, _) => Exit::SomeFailed,
+        (true, true) => Exit::Differs,
+        (true, false) => Exit::Done,
+    }
+}
+
+/// Looks at everything and lets kops say what it would do.
+pub(super) async fn make(site: &mut Worksite) -> anyhow::Result<Plan> {
+    site.look_up().await?;
+    let manifest = site.render()?;
+    let has_state = open_state_store(site).await?;
+    let state = match has_state {
+        true => site.site()?.state.clone(),
+        false => None,
+    };
+    let sights = sights(site, &manifest, state.as_ref()).await?;
+    let mut plan = Plan::new(&site.file.name, sights);
+    plan.coverage = coverage(site).await?;
+    plan.notes = notes(site);
+    let options = site.kops_options()?;
+    let key = site.file.ssh.public_key.clone();
+    let previewed = provision::preview(options, state.as_ref(), &manifest, key.as_deref()).await?;
+    plan.is_new = previewed.before.is_none();
+    if let Some(before) = &previewed.before {
+        let changes = provision::dropped(&manifest, before);
+        plan.changes = changes.iter().map(Dropped::to_string).collect();
+    }
+    let mut local = manifest.clone();
+    local.cluster["spec"]
+        .as_mapping_mut()
+        .map(|spec| spec.remove("configBase"));
+    for dropped in provision::dropped(&local, &previewed.after) {
+        plan.notes.push(format!(
+            "kops {} does not keep this: {dropped}",
+            site.file.kops_version
+        ));
+    }
+    plan.has_changes = plan.is_new || !plan.changes.is_empty() || previewed.preview.has_changes;
+    plan.preview = previewed.preview.text;
+    Ok(plan)
+}
+
+/// Whether there is a state store to look into.
+async fn open_state_store(site: &mut Worksite) -> anyhow::Result<bool> {
+    match site.open_state_store().await {
+        Ok(()) => Ok(true),
+        Err(error) if is_absent(&error) && site.file.state_store.create => Ok(false),
+        Err(error) => Err(error.context("can't look into the state store")),
+    }
+}
+
+fn is_absent(error: &anyhow::Error) -> bool {
+    let kind = error
+        .downcast_ref::<crate::store::StoreError>()
+        .map(|error| error.kind);
+    kind == Some(crate::store::StoreErrorKind::NoSuchBucket)
+}
+
+async fn sights(
+    site: &Worksite,
+    manifest: &Manifest,
+    state: Option<&Arc<dyn Store>>,
+) -> anyhow::Result<Sights> {
+    let mut objects = BTreeMap::new();
+    if let Some(state) = state {
+        for object in state.list().await?.objects {
+            objects.insert(object.key.to_string(), object.etag.to_string());
+        }
+    }
+    let images = site.found.images.iter();
+    Ok(Sights {
+        file: Some(site.digest()),
+        manifest: Some(Digest::of(
+            Algorithm::Sha256,
+            manifest.to_string().as_bytes(),
+        )),
+        images: images
+            .map(|(arch, image)| (arch.name().to_owned(), image.clone()))
+            .collect(),
+        state: objects,
+    })
+}
+
+/// What the cluster will ask the mirror for, and whether it is there.
+pub(super) async fn coverage(site: &Worksite) -> anyhow::Result<Coverage> {
+    let mirror = site.mirror().await?;
+    let audit = audit::audit(mirror.as_ref(), false)
+        .await
+        .context("can't look into the mirror")?;
+    let wanted = site.file.files()?;
+    let mut coverage = provision::of_files(&wanted, &audit);
+    if let Some(channel) = site.channel_key()? {
+        coverage.files += 1;
+        coverage
+            .uncovered
+            .extend(provision::of_channel(&channel, &audit));
+    }
+    let (images, uncovered) = provision::of_images(&site.file, audit.indexes())?;
+    coverage.images = images.len() + uncovered.len();
+    coverage.uncovered.extend(uncovered);
+    Ok(coverage)
+}
+
+fn notes(site: &Worksite) -> Vec<String> {
+    let file = &site.file;
+    let mut notes = Vec::new();
+    notes.push(match file.era().dns(&file.name) {
+        crate::cluster::Dns::Gossip => format!(
+            "hosts find each other by gossip: kops {} knows no other way without a zone; from 1.26 on it is None-DNS, and 1.37 has no gossip any more",
+            file.kops_version
+        ),
+        crate::cluster::Dns::None => "hosts find each other by the load balancer: no zone and no gossip (topology.dns.type: None)".to_owned(),
+        crate::cluster::Dns::Zone => "names are in a zone of Route 53".to_owned(),
+    });
+    notes.extend(file.spread().warning());
+    if file.era().hashes_with_sha1() {
+        notes.push(
+            "this kops hands nodes no digest of their CNI archive: that the mirror verified it is the only check there is".to_owned(),
+        );
+    }
+    notes
+}

@@ -1,0 +1,251 @@
+//! What kops is asked for, in the words of each release.
+//!
+//! What the commands print and how they end was recorded with kops 1.36.2 and 1.8.1; `validate` ends with 2 where the cluster answers and is not
+//! well (cmd/kops/validate_cluster.go).
+
+use std::path::Path;
+
+use semver::Version;
+use serde::Deserialize;
+use serde_yaml_ng::Value;
+
+use super::{Answer, Kops, KopsError};
+
+/// What `update cluster` would do, in its own words.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Preview {
+    pub text: String,
+    /// Whether it says that it would do anything.
+    pub has_changes: bool,
+}
+
+/// How a cluster is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Health {
+    Ready,
+    /// It answers, and not all is well.
+    Failing(String),
+    /// It does not answer.
+    Unreachable(String),
+}
+
+impl Kops {
+    /// Which release the program is; None where it prints none.
+    pub async fn version(&self) -> Result<Option<Version>, KopsError> {
+        let answer = self.succeed(&["version"]).await?;
+        // "Version 1.8.1 (git-…)", "Client version: 1.36.2 (git-v1.36.2)".
+        let words = answer.stdout.split_whitespace();
+        Ok(words
+            .filter_map(|word| Version::parse(word.trim_start_matches('v')).ok())
+            .next())
+    }
+
+    /// The cluster and its instance groups as kops has them; None where it has no such cluster.
+    pub async fn read(&self) -> Result<Option<Vec<Value>>, KopsError> {
+        let name = self.options.cluster.clone();
+        let arguments = ["get", "cluster", &name, "-o", "yaml"];
+        let (answer, record) = self.call(&arguments).await?;
+        match answer.code {
+            Some(0) => {}
+            _ if answer.says_not_found() => return Ok(None),
+            code => {
+                return Err(KopsError::Failed {
+                    call: arguments.join(" "),
+                    code,
+                    said: answer.last_words(),
+                    record,
+                });
+            }
+        }
+        let mut documents = documents(&answer.stdout).map_err(|why| KopsError::Unreadable {
+            call: arguments.join(" "),
+            why,
+            record,
+        })?;
+        documents.extend(self.groups().await?);
+        Ok(Some(documents))
+    }
+
+    /// Its instance groups.
+    async fn groups(&self) -> Result<Vec<Value>, KopsError> {
+        let arguments = ["get", "ig", "--name", &self.options.cluster, "-o", "yaml"];
+        let (answer, record) = self.call(&arguments).await?;
+        match answer.code {
+            Some(0) => documents(&answer.stdout).map_err(|why| KopsError::Unreadable {
+                call: arguments.join(" "),
+                why,
+                record,
+            }),
+            // A cluster that was only just created has none, which is an error to kops.
+            _ if answer.says_not_found() => Ok(Vec::new()),
+            code => Err(KopsError::Failed {
+                call: arguments.join(" "),
+                code,
+                said: answer.last_words(),
+                record,
+            }),
+        }
+    }
+
+    /// Writes the manifest into the state store, whether the cluster is there or not. Groups that it lacks stay: see
+    /// [`Kops::delete_group`].
+    pub async fn replace(&self, manifest: &Path) -> Result<(), KopsError> {
+        let manifest = manifest.to_string_lossy();
+        self.succeed(&["replace", "--force", "-f", &manifest])
+            .await?;
+        Ok(())
+    }
+
+    /// Removes an instance group from the cluster.
+    pub async fn delete_group(&self, group: &str) -> Result<(), KopsError> {
+        let name = &self.options.cluster;
+        self.succeed(&["delete", "ig", group, "--name", name, "--yes"])
+            .await?;
+        Ok(())
+    }
+
+    /// Gives it the key that hosts let in.
+    pub async fn add_key(&self, public_key: &Path) -> Result<(), KopsError> {
+        let (name, key) = (&self.options.cluster, public_key.to_string_lossy());
+        if self.era().has_create_sshpublickey() {
+            self.succeed(&["create", "sshpublickey", name, "-i", &key])
+                .await?;
+        } else {
+            let arguments = [
+                "create",
+                "secret",
+                "sshpublickey",
+                "admin",
+                "--name",
+                name,
+                "-i",
+                &key,
+            ];
+            self.succeed(&arguments).await?;
+        }
+        Ok(())
+    }
+
+    /// What an update would do.
+    pub async fn preview(&self) -> Result<Preview, KopsError> {
+        let answer = self
+            .succeed(&["update", "cluster", &self.options.cluster])
+            .await?;
+        let has_changes = !answer.stdout.contains("No changes need to be applied")
+            && !answer.stderr.contains("No changes need to be applied");
+        Ok(Preview {
+            text: answer.stdout,
+            has_changes,
+        })
+    }
+
+    /// Makes the cloud what the state store says.
+    pub async fn update(&self) -> Result<(), KopsError> {
+        let name = &self.options.cluster;
+        self.succeed(&["update", "cluster", name, "--yes"]).await?;
+        Ok(())
+    }
+
+    /// Writes terraform's files that would.
+    pub async fn write_terraform(&self, folder: &Path) -> Result<(), KopsError> {
+        let (name, folder) = (&self.options.cluster, folder.to_string_lossy());
+        let arguments = [
+            "update",
+            "cluster",
+            name,
+            "--target=terraform",
+            "--out",
+            &folder,
+        ];
+        self.succeed(&[&arguments[..], &["--yes"][..]].concat())
+            .await?;
+        Ok(())
+    }
+
+    /// Brings a cluster that runs to what the state store says: the cloud first, then host by host.
+    pub async fn reconcile(&self) -> Result<(), KopsError> {
+        let name = &self.options.cluster;
+        if self.era().reconciles() {
+            self.succeed(&["reconcile", "cluster", name, "--yes"])
+                .await?;
+            return Ok(());
+        }
+        self.update().await?;
+        self.succeed(&["rolling-update", "cluster", name, "--yes"])
+            .await?;
+        Ok(())
+    }
+
+    /// Writes a kubeconfig for its administrator, into [`Kops::kubeconfig`].
+    pub async fn export(&self) -> Result<(), KopsError> {
+        let name = &self.options.cluster;
+        if self.era().has_export_admin() {
+            self.succeed(&["export", "kubeconfig", name, "--admin"])
+                .await?;
+        } else {
+            self.succeed(&["export", "kubecfg", name]).await?;
+        }
+        Ok(())
+    }
+
+    /// How the cluster is, by one look.
+    pub async fn validate(&self) -> Result<Health, KopsError> {
+        let (answer, _) = self
+            .call(&["validate", "cluster", &self.options.cluster])
+            .await?;
+        Ok(match answer.code {
+            Some(0) => Health::Ready,
+            Some(2) => Health::Failing(answer.last_words()),
+            _ => Health::Unreachable(answer.last_words()),
+        })
+    }
+
+    /// What its deletion would remove, in kops' own words.
+    pub async fn list_for_deletion(&self) -> Result<String, KopsError> {
+        let answer = self
+            .succeed(&["delete", "cluster", &self.options.cluster])
+            .await?;
+        Ok(answer.stdout)
+    }
+
+    /// Removes it and everything of it.
+    pub async fn delete(&self) -> Result<(), KopsError> {
+        self.succeed(&["delete", "cluster", &self.options.cluster, "--yes"])
+            .await?;
+        Ok(())
+    }
+
+    /// What it says that the cluster will download, as JSON; None where this release can't say.
+    pub async fn assets(&self) -> Result<Option<String>, KopsError> {
+        if !self.era().uses_assets_api() {
+            return Ok(None);
+        }
+        let arguments = [
+            "get",
+            "assets",
+            "--name",
+            &self.options.cluster,
+            "-o",
+            "json",
+        ];
+        Ok(Some(self.succeed(&arguments).await?.stdout))
+    }
+}
+
+impl Answer {
+    fn says_not_found(&self) -> bool {
+        let said = self.stderr.to_lowercase();
+        said.contains("not found") || said.contains("no instancegroup objects found")
+    }
+}
+
+/// The documents of a stream of YAML.
+fn documents(text: &str) -> Result<Vec<Value>, String> {
+    let documents = serde_yaml_ng::Deserializer::from_str(text).map(Value::deserialize);
+    let documents: Result<Vec<_>, _> = documents.collect();
+    let documents = documents.map_err(|error| error.to_string())?;
+    Ok(documents
+        .into_iter()
+        .filter(|document| !document.is_null())
+        .collect())
+}

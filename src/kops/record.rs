@@ -1,0 +1,104 @@
+//! Keeps what each call was and what it prints, for who has to find out what went wrong.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Read, Write};
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+
+use jiff::Timestamp;
+
+use super::{Answer, KopsError};
+
+/// What one call may print before the rest is left in its file: a dry run of a large cluster has some hundred kilobytes.
+const READ_MAX_BYTES: u64 = 16 << 20;
+
+/// A folder with the files of each call.
+#[derive(Debug)]
+pub(super) struct Records {
+    folder: PathBuf,
+}
+
+/// The files of one call: `.txt` says what it was, `.out` and `.err` have what it printed.
+#[derive(Debug)]
+pub(super) struct Record {
+    stem: PathBuf,
+}
+
+impl Records {
+    pub(super) fn in_folder(folder: PathBuf) -> Self {
+        Self { folder }
+    }
+
+    /// Writes down what is called. The environment is not written: it has secrets.
+    pub(super) fn begin(&self, arguments: &[&str]) -> Result<Record, KopsError> {
+        let now = Timestamp::now();
+        let word = arguments.first().unwrap_or(&"kops");
+        let stem = self.folder.join(format!("{}-{word}", now.as_millisecond()));
+        let record = Record { stem };
+        let kept = |source| record.trouble(source);
+        fs::create_dir_all(&self.folder).map_err(kept)?;
+        fs::write(
+            record.path("txt"),
+            format!("{now} kops {}\n", arguments.join(" ")),
+        )
+        .map_err(kept)?;
+        Ok(record)
+    }
+}
+
+impl Record {
+    fn path(&self, ending: &str) -> PathBuf {
+        self.stem.with_extension(ending)
+    }
+
+    fn trouble(&self, source: io::Error) -> KopsError {
+        KopsError::Record {
+            path: self.stem.clone(),
+            source,
+        }
+    }
+
+    /// Where it is, for people.
+    pub(super) fn place(&self) -> String {
+        format!("{}.*", self.stem.display())
+    }
+
+    pub(super) fn stdout(&self) -> Result<Stdio, KopsError> {
+        self.file("out")
+    }
+
+    pub(super) fn stderr(&self) -> Result<Stdio, KopsError> {
+        self.file("err")
+    }
+
+    fn file(&self, ending: &str) -> Result<Stdio, KopsError> {
+        let file = File::create(self.path(ending));
+        file.map(Stdio::from).map_err(|source| self.trouble(source))
+    }
+
+    /// Writes down how it ended.
+    pub(super) fn end(&self, how: &str) -> Result<(), KopsError> {
+        let opened = OpenOptions::new().append(true).open(self.path("txt"));
+        opened
+            .and_then(|mut file| writeln!(file, "{} exit: {how}", Timestamp::now()))
+            .map_err(|source| self.trouble(source))
+    }
+
+    /// What it printed.
+    pub(super) fn answer(&self, code: Option<i32>) -> Result<Answer, KopsError> {
+        let read = |ending| whole(&self.path(ending)).map_err(|source| self.trouble(source));
+        Ok(Answer {
+            code,
+            stdout: read("out")?,
+            stderr: read("err")?,
+        })
+    }
+}
+
+fn whole(path: &Path) -> io::Result<String> {
+    let mut printed = Vec::new();
+    File::open(path)?
+        .take(READ_MAX_BYTES)
+        .read_to_end(&mut printed)?;
+    Ok(String::from_utf8_lossy(&printed).into_owned())
+}

@@ -1,0 +1,86 @@
+//! From a mirrored release to a running cluster, in steps that can each be done again.
+//!
+//! Each step observes, acts where what it sees is not what is wanted, and observes again; before and after it is written down, here and in
+//! the state store. So a run that was killed goes on where it stopped, and one that has nothing to do does nothing. What a plan saw is
+//! part of it: when that has moved, it is not carried out.
+
+mod coverage;
+mod journal;
+mod kept;
+mod plan;
+mod preview;
+mod readback;
+pub mod steps;
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use tokio_util::sync::CancellationToken;
+
+pub use self::coverage::{Coverage, ImagesError, Uncovered, of_channel, of_files, of_images};
+pub use self::journal::{Journal, Made, MadeKind, StepName, StepState};
+pub use self::kept::{Kept, KeptError, journal_in, keep_in, write_in};
+pub use self::plan::{BadPlan, Moved, Plan, Sights};
+pub use self::preview::{Previewed, preview};
+pub use self::readback::{Dropped, dropped};
+pub use self::steps::{Step, StepError, run};
+use crate::cluster::{ClusterFile, Found, Manifest};
+use crate::consumer::Settings;
+use crate::digest::Digest;
+use crate::events::Observer;
+use crate::store::Store;
+
+/// A cluster that is being worked on: what is wanted, what has been found out, and where both are kept.
+#[derive(Debug)]
+pub struct Site {
+    pub file: ClusterFile,
+    /// Of the file's text: a plan is for this text and no other.
+    pub digest: Digest,
+    /// How kops is told to use the mirror.
+    pub settings: Settings,
+    pub found: Found,
+    /// Rendered once everything it needs is found.
+    pub manifest: Option<Manifest>,
+    pub journal: Journal,
+    /// What is kept in the state store for us, once it is there.
+    pub kept: Option<Kept>,
+    /// What kops itself keeps of this cluster in the state store, once that is there.
+    pub state: Option<Arc<dyn Store>>,
+    /// The same on this machine.
+    pub folder: PathBuf,
+    /// kops was given the key by this run, has updated the cloud, and has written a kubeconfig.
+    pub given_key: bool,
+    pub updated: bool,
+    pub exported: bool,
+    pub observer: Arc<dyn Observer>,
+    pub stop: CancellationToken,
+}
+
+impl Site {
+    /// Where the manifest is written to, for kops and for people.
+    pub fn manifest_path(&self) -> PathBuf {
+        self.folder.join("manifest.yaml")
+    }
+
+    /// The variables that every call of kops gets.
+    pub fn environment(&self) -> BTreeMap<String, String> {
+        environment(&self.file, &self.settings)
+    }
+}
+
+/// The variables that every call of kops gets, whoever makes it.
+pub fn environment(file: &ClusterFile, settings: &Settings) -> BTreeMap<String, String> {
+    let told = settings.environment.iter();
+    let mut environment: BTreeMap<_, _> = told
+        .map(|setting| (setting.name.clone(), setting.value.clone()))
+        .collect();
+    environment.insert("AWS_REGION".to_owned(), file.region.clone());
+    environment.insert("NAME".to_owned(), file.name.clone());
+    let state = format!("s3://{}", file.state_store.bucket);
+    environment.insert("KOPS_STATE_STORE".to_owned(), state);
+    if let Some(profile) = &file.profile {
+        environment.insert("AWS_PROFILE".to_owned(), profile.clone());
+    }
+    environment
+}

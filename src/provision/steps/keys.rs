@@ -1,0 +1,48 @@
+//! The key that hosts let in, where the file names one.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+
+use super::{Observed, Step, StepError};
+use crate::kops::Kops;
+use crate::provision::Site;
+use crate::provision::journal::{StepName, StepState};
+
+#[derive(Debug)]
+pub struct Keys(pub Arc<Kops>);
+
+#[async_trait]
+impl Step for Keys {
+    fn name(&self) -> StepName {
+        StepName::Keys
+    }
+
+    /// kops tells of keys in a form that differs with each release, so what was done is remembered. Giving it the same key again
+    /// changes nothing.
+    async fn observe(&self, site: &mut Site) -> Result<Observed, StepError> {
+        let Some(path) = &site.file.ssh.public_key else {
+            return Ok(Observed::Right(
+                "no key: nobody logs in to hosts".to_owned(),
+            ));
+        };
+        let given = format!("{} is known to kops", path.display());
+        let entry = site.journal.steps.get(&StepName::Keys);
+        let is_begun_here = site.given_key;
+        let is_done =
+            entry.is_some_and(|entry| entry.state == StepState::Done && entry.note == given);
+        match is_done || is_begun_here {
+            true => Ok(Observed::Right(given)),
+            false => Ok(Observed::Wanting(format!("give kops {}", path.display()))),
+        }
+    }
+
+    async fn act(&self, site: &mut Site) -> Result<(), StepError> {
+        if let Some(path) = &site.file.ssh.public_key {
+            let path = std::path::absolute(path).unwrap_or_else(|_| path.clone());
+            self.0.add_key(&path).await?;
+            site.given_key = true;
+        }
+        Ok(())
+    }
+}

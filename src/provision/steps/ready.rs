@@ -1,0 +1,64 @@
+//! Waits for the cluster to answer and to be well.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use tokio::time::{Instant, sleep};
+
+use super::{Observed, Step, StepError};
+use crate::kops::{Health, Kops};
+use crate::provision::Site;
+use crate::provision::journal::StepName;
+
+/// A look costs kops a few seconds, and nodes take minutes.
+const PAUSE: Duration = Duration::from_secs(15);
+
+#[derive(Debug)]
+pub struct Ready {
+    pub kops: Arc<Kops>,
+    pub pause: Duration,
+}
+
+impl Ready {
+    pub fn new(kops: Arc<Kops>) -> Self {
+        Self { kops, pause: PAUSE }
+    }
+}
+
+#[async_trait]
+impl Step for Ready {
+    fn name(&self) -> StepName {
+        StepName::Ready
+    }
+
+    async fn observe(&self, _site: &mut Site) -> Result<Observed, StepError> {
+        Ok(match self.kops.validate().await? {
+            Health::Ready => Observed::Right("the cluster answers and is well".to_owned()),
+            Health::Failing(said) => Observed::Wanting(format!("not all is well: {said}")),
+            Health::Unreachable(said) => {
+                Observed::Wanting(format!("it does not answer yet: {said}"))
+            }
+        })
+    }
+
+    async fn act(&self, site: &mut Site) -> Result<(), StepError> {
+        let limit = site.file.timeouts.ready;
+        let deadline = Instant::now() + limit;
+        loop {
+            let said = match self.kops.validate().await? {
+                Health::Ready => return Ok(()),
+                Health::Failing(said) | Health::Unreachable(said) => said,
+            };
+            if Instant::now() + self.pause > deadline {
+                return Err(StepError::Blocked {
+                    what: format!(
+                        "the cluster is not ready after {} s: {said}; 'provision validate' looks again, and 'provision apply' goes on",
+                        limit.as_secs()
+                    ),
+                });
+            }
+            sleep(self.pause).await;
+        }
+    }
+}

@@ -1,0 +1,62 @@
+//! kops makes what the cluster consists of, or writes terraform's files for somebody who does.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+
+use super::{Observed, Step, StepError};
+use crate::cluster::TargetKind;
+use crate::events::Event;
+use crate::kops::Kops;
+use crate::provision::Site;
+use crate::provision::journal::StepName;
+
+#[derive(Debug)]
+pub struct Resources {
+    pub kops: Arc<Kops>,
+    /// Whether hosts that run are replaced where they have to be.
+    pub rolls: bool,
+}
+
+#[async_trait]
+impl Step for Resources {
+    fn name(&self) -> StepName {
+        StepName::Resources
+    }
+
+    async fn observe(&self, site: &mut Site) -> Result<Observed, StepError> {
+        if site.file.target.kind == TargetKind::Terraform {
+            return Ok(match site.updated {
+                true => Observed::Right(
+                    "terraform's files are written: apply them, then 'provision validate'"
+                        .to_owned(),
+                ),
+                false => Observed::Wanting("terraform's files are to be written".to_owned()),
+            });
+        }
+        let preview = self.kops.preview().await?;
+        match (preview.has_changes, site.updated) {
+            (false, _) => Ok(Observed::Right("kops has nothing to change".to_owned())),
+            (true, false) => Ok(Observed::Wanting("kops has changes to make".to_owned())),
+            (true, true) => {
+                // Some resources never look to kops as it made them; what the cluster is like is the next steps' to see.
+                let what = "kops still lists changes after its update: see its record".to_owned();
+                site.observer.event(&Event::Warned { what });
+                Ok(Observed::Right("updated".to_owned()))
+            }
+        }
+    }
+
+    async fn act(&self, site: &mut Site) -> Result<(), StepError> {
+        match (&site.file.target.kind, &site.file.target.folder) {
+            (TargetKind::Terraform, Some(folder)) => {
+                let folder = std::path::absolute(folder).unwrap_or_else(|_| folder.clone());
+                self.kops.write_terraform(&folder).await?;
+            }
+            _ if self.rolls => self.kops.reconcile().await?,
+            _ => self.kops.update().await?,
+        }
+        site.updated = true;
+        Ok(())
+    }
+}
