@@ -139,8 +139,14 @@ impl Slot {
     }
 }
 
-/// The login for a registry, if there is one, and until when that is believed.
-type KnownLogin = Option<(Option<Login>, Instant)>;
+/// What is known of the login for a registry.
+#[derive(Debug, Default)]
+struct KnownLogin {
+    /// If there is one, and until when that is believed.
+    found: Option<(Option<Login>, Instant)>,
+    /// When it could not be had last. Who waited meanwhile is told the same: each would wait as long again.
+    failed: Option<(Instant, ChallengeError)>,
+}
 
 #[derive(Debug)]
 struct Held {
@@ -244,7 +250,7 @@ impl Tokens {
                 let login = login.ok_or(ChallengeError::NoLogin { registry })?;
                 Ok(Token {
                     authorization: login.basic(),
-                    until: None,
+                    until: login.until(),
                 })
             }
         }
@@ -281,14 +287,22 @@ impl Tokens {
             let mut known = locked(&self.0.known_logins);
             Arc::clone(known.entry(registry.to_owned()).or_default())
         };
+        let came = Instant::now();
         let mut known = cell.lock().await;
-        if let Some((login, until)) = known.as_ref()
+        if let Some((login, until)) = known.found.as_ref()
             && *until > Instant::now()
         {
             return Ok(login.clone());
         }
-        let login = self.0.logins.login(registry).await?;
-        *known = Some((login.clone(), Instant::now() + LOGIN_KEPT));
+        if let Some((_, error)) = known.failed.as_ref().filter(|(at, _)| *at >= came) {
+            return Err(error.clone());
+        }
+        let login = self.0.logins.login(registry).await;
+        let login =
+            login.inspect_err(|error| known.failed = Some((Instant::now(), error.clone())))?;
+        let kept = Instant::now() + LOGIN_KEPT;
+        let ends = login.as_ref().and_then(Login::until);
+        known.found = Some((login.clone(), ends.map_or(kept, |ends| ends.min(kept))));
         Ok(login)
     }
 }

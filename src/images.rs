@@ -9,6 +9,7 @@
 pub mod audit;
 mod carry;
 mod gather;
+pub mod holdings;
 pub mod layout;
 pub mod plan;
 pub mod registry;
@@ -16,6 +17,7 @@ mod report;
 pub mod shelf;
 mod signatures;
 pub mod source;
+mod summary;
 mod telling;
 pub mod vetting;
 
@@ -23,8 +25,9 @@ use std::collections::HashSet;
 
 pub use self::carry::{Carried, carry};
 pub use self::gather::{Gather, GatherError};
-pub(crate) use self::report::key;
 pub use self::report::{Missed, report};
+pub(crate) use self::report::{key, of_another_shard};
+pub use self::summary::Summary;
 pub use self::telling::ByImage;
 use crate::digest::Digest;
 use crate::image::{Blob, Manifest, Reference};

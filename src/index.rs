@@ -54,6 +54,9 @@ pub struct Release {
     /// The container images of its clusters, where they are mirrored too; sorted by name.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub images: Vec<ImageEntry>,
+    /// Hosts among where these can be pulled that speak no TLS, though they are on other machines: `registry.lan:5000`. Sorted.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub plain_http: Vec<String>,
 }
 
 /// One container image of a release.
@@ -113,6 +116,16 @@ impl Release {
         self.networking.extend(other.networking.iter().cloned());
         self.networking.sort_unstable();
         self.networking.dedup();
+        // Of a host that this run has used it knows better.
+        let is_used = |host: &String| {
+            let mut names = self.images.iter().flat_map(|image| &image.at);
+            names.any(|name| name.split('/').next() == Some(host))
+        };
+        let kept = other.plain_http.iter().filter(|host| !is_used(host));
+        let kept: Vec<String> = kept.cloned().collect();
+        self.plain_http.extend(kept);
+        self.plain_http.sort_unstable();
+        self.plain_http.dedup();
         for before in &other.images {
             match self.images.iter_mut().find(|now| now.image == before.image) {
                 Some(now) if now.digest == before.digest => {

@@ -21,7 +21,7 @@ use url::Url;
 pub use self::changed::Changed;
 use self::mark::Marker;
 pub(crate) use self::outcome::failed_line;
-pub use self::shard::{BadShard, Shard, carry_out_share};
+pub use self::shard::{BadShard, Others, Shard, carry_out_share};
 use crate::asset::{Asset, Key};
 use crate::digest::Algorithm;
 use crate::events::{Event, told};
@@ -54,6 +54,8 @@ pub struct Wanted {
     pub images: Vec<Reference>,
     /// Why it is not to be marked as ready, whatever comes of its files: an image is missing.
     pub lacks: Option<String>,
+    /// Whether other shards are still to bring something of it that is no file.
+    pub awaits: bool,
 }
 
 /// What a target looked like when the run began.
@@ -100,6 +102,8 @@ pub struct Prepared {
     releases: Vec<(Release, BTreeSet<Key>)>,
     /// Releases that are not to be marked as ready, and why.
     lacking: BTreeMap<String, String>,
+    /// Releases that other shards are still to bring something of that is no file.
+    awaiting: BTreeSet<String>,
     /// Assets that nobody vouches for, and why: they are not even planned.
     pub refused: Vec<(Asset, String)>,
     /// What is wanted and not this run's to bring.
@@ -136,12 +140,13 @@ impl Prepared {
                 }
             }
         }
-        let lacking = lacking(&wanted);
+        let (lacking, awaiting) = (lacking(&wanted), awaiting(&wanted));
         let releases = with_keys(wanted);
         Ok(Self {
             plan,
             releases,
             lacking,
+            awaiting,
             refused: Vec::new(),
             left: Vec::new(),
             seen,
@@ -183,6 +188,7 @@ impl Prepared {
         let mut items = self.plan.all().filter(is_ours);
         items.any(|item| !item.is_done())
             || self.marked_before().len() < self.releases.len()
+            || !self.awaiting.is_empty()
             || self
                 .releases
                 .iter()
@@ -231,6 +237,11 @@ fn lacking(wanted: &[Wanted]) -> BTreeMap<String, String> {
         .iter()
         .filter_map(|wanted| Some((wanted.release.name.clone(), wanted.lacks.clone()?)));
     lacking.collect()
+}
+
+fn awaiting(wanted: &[Wanted]) -> BTreeSet<String> {
+    let awaiting = wanted.iter().filter(|wanted| wanted.awaits);
+    awaiting.map(|wanted| wanted.release.name.clone()).collect()
 }
 
 fn with_keys(wanted: Vec<Wanted>) -> Vec<(Release, BTreeSet<Key>)> {
@@ -362,12 +373,13 @@ pub async fn prepare(
         let (seen, (vouched, refused)) = tokio::try_join!(try_join_all(looks), heard)?;
         let held: Vec<Held> = seen.iter().map(Seen::held).collect();
         let plan = Plan::new(vouched, &held)?;
-        let lacking = lacking(&wanted);
+        let (lacking, awaiting) = (lacking(&wanted), awaiting(&wanted));
         let releases = with_keys(wanted);
         Ok::<_, SyncError>(Prepared {
             plan,
             releases,
             lacking,
+            awaiting,
             refused,
             left: Vec::new(),
             seen,
@@ -441,6 +453,7 @@ pub async fn carry_out(
         plan,
         releases,
         lacking,
+        awaiting,
         refused,
         left,
         seen,
@@ -469,6 +482,7 @@ pub async fn carry_out(
         refused: &refused,
         left: &left,
         lacking: &lacking,
+        awaiting: &awaiting,
     };
     let mut marked = Vec::new();
     let mut failed = Vec::new();

@@ -7,6 +7,7 @@ use async_trait::async_trait;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use reqwest::header::HeaderValue;
+use tokio::time::Instant;
 
 use super::ChallengeError;
 
@@ -15,6 +16,8 @@ use super::ChallengeError;
 pub struct Login {
     pub user: String,
     secret: Secret,
+    /// None: for as long as nobody says otherwise.
+    until: Option<Instant>,
 }
 
 #[derive(Clone, PartialEq, Eq)]
@@ -29,6 +32,7 @@ impl Login {
         Self {
             user: user.into(),
             secret: Secret::Password(password.into()),
+            until: None,
         }
     }
 
@@ -37,7 +41,21 @@ impl Login {
         Self {
             user: IDENTITY_USER.to_owned(),
             secret: Secret::Identity(token.into()),
+            until: None,
         }
+    }
+
+    /// The same, which is to be asked for again from then on.
+    #[must_use]
+    pub fn that_ends(self, until: Instant) -> Self {
+        Self {
+            until: Some(until),
+            ..self
+        }
+    }
+
+    pub(super) fn until(&self) -> Option<Instant> {
+        self.until
     }
 
     pub(super) fn secret(&self) -> &Secret {

@@ -3,6 +3,8 @@
 use std::fmt;
 use std::time::Duration;
 
+use aws_config::profile::ProfileFileCredentialsProvider;
+use aws_config::provider_config::ProviderConfig;
 use aws_config::{BehaviorVersion, Region};
 use aws_credential_types::Credentials;
 use aws_credential_types::provider::SharedCredentialsProvider;
@@ -68,6 +70,18 @@ pub(crate) async fn find(region: &str, profile: Option<&str>, keys: Option<&Keys
         loader = loader.profile_name(profile);
     }
     loader.load().await
+}
+
+/// What this profile alone says: keys in the environment may be those of the other partition, for all else of a run.
+pub(crate) fn of_profile(region: &str, profile: &str) -> SharedCredentialsProvider {
+    let reading = ProviderConfig::without_region()
+        .with_behavior_version(Some(BehaviorVersion::latest()))
+        .with_http_client(client(ProxyConfig::from_env()))
+        .with_region(Some(Region::new(region.to_owned())));
+    let profile = ProfileFileCredentialsProvider::builder()
+        .configure(&reading)
+        .profile_name(profile);
+    SharedCredentialsProvider::new(profile.build())
 }
 
 /// Whoever has the credentials; where nobody was found, one whose keys nobody takes.

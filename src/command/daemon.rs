@@ -9,6 +9,7 @@ mod renewal;
 mod runner;
 mod scrubbing;
 pub(super) mod sets;
+mod shelves;
 mod signals;
 mod standing;
 mod systemd;

@@ -5,8 +5,8 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::challenge::Tokens;
 use crate::challenge::credentials::Files;
+use crate::challenge::{Logins, Tokens};
 use crate::config::{Config, PolicySettings, Publish, Rate, SignerSettings, Target};
 use crate::events::{Event, Observer, told};
 use crate::images::layout::LayoutShelf;
@@ -18,7 +18,7 @@ use crate::origin::{HostSettings, OriginSettings, Origins};
 use crate::signature::{Identity, Key, Policies, Policy, Signer};
 use crate::spool::{SpoolFolder, SpoolFolderError};
 use crate::store::folder::FolderStore;
-use crate::store::registry::ecr::{EcrOptions, EcrSettings};
+use crate::store::registry::ecr::{EcrLogins, EcrOptions, EcrSettings};
 use crate::store::registry::{Address, RegistryOptions, RegistryStore};
 use crate::store::s3::{Congestion, S3Options, S3Store, Way};
 use crate::store::{Store, StoreError};
@@ -138,7 +138,7 @@ pub(super) fn origins(config: &Config) -> anyhow::Result<Origins> {
     }
     let settings = OriginSettings {
         hosts,
-        tokens: tokens(config),
+        tokens: tokens(config)?,
         connect_timeout: config.fetch.connect_timeout,
         stall_window: config.fetch.stall_window,
         stall_floor_bytes: config.fetch.stall_floor.bytes_per_second(),
@@ -149,8 +149,19 @@ pub(super) fn origins(config: &Config) -> anyhow::Result<Origins> {
 }
 
 /// What answers registries that ask who comes.
-fn tokens(config: &Config) -> Tokens {
-    Tokens::new(Arc::new(Files::new(config.login_files())))
+fn tokens(config: &Config) -> anyhow::Result<Tokens> {
+    let source = &config.registry.ecr_source;
+    let options = EcrOptions {
+        profile: source.profile.clone(),
+        endpoint: source.endpoint.clone(),
+        region: source.region.clone(),
+        ..EcrOptions::default()
+    };
+    let logins: Vec<Arc<dyn Logins>> = vec![
+        Arc::new(Files::new(config.login_files())),
+        Arc::new(EcrLogins::connect(options, config.fetch.connect_timeout)?),
+    ];
+    Ok(Tokens::new(Arc::new(logins)))
 }
 
 /// The limits on fetching.

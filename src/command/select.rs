@@ -141,6 +141,7 @@ pub(super) fn of_versions(
             assets: matching(found.assets, config)?,
             images,
             lacks: None,
+            awaits: false,
         });
         selected.selections.push(selection);
     }
@@ -211,6 +212,7 @@ fn of_list(config: &Config, path: &Path) -> anyhow::Result<Selected> {
             assets,
             images,
             lacks: None,
+            awaits: false,
         }],
         selections: Vec::new(),
     })

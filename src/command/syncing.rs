@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use anyhow::Context;
+use serde::Serialize;
 use tokio_util::sync::CancellationToken;
 
 use super::leases::{All, Leases, Taker};
@@ -11,12 +12,16 @@ use super::{close, document, imaging, parts, places, say, select as selecting};
 use crate::cli::{Output, SyncArgs};
 use crate::config::Config;
 use crate::events::Observer;
+use crate::images;
 use crate::lease::{Lost, Owner};
+use crate::plan::summary::Summary;
 use crate::report::{Exit, Report};
 use crate::sync::{self, Prepared, Shard, SyncError, Wanted};
 use crate::terminal::Screen;
 use crate::transfer::Mirror;
 use crate::vouch::Hearing;
+
+const NOTHING_LEFT: &str = "without files nothing is left: name images, or give --images";
 
 /// What is wanted, and everything to bring it with.
 #[derive(Debug)]
@@ -42,12 +47,15 @@ pub(super) async fn sync(
         return Ok(Exit::Interrupted);
     };
     let mut run = run?;
-    let images = imaging::bring(config, &mut run.wanted, &observer, stop).await?;
+    let (wanted, here) = (&mut run.wanted, &run.targets.here);
+    let images = imaging::bring(config, wanted, here, &observer, stop).await?;
+    let (images, others) = images.map(|images| (images.report, images.others)).unzip();
     let (files, lost) = if stop.is_cancelled() {
         drop(run);
         (None, None)
     } else {
-        run.under_leases(config, stop).await?
+        run.under_leases(config, others.flatten().as_ref(), stop)
+            .await?
     };
     drop(observer); // and with it the bars
     let report = match (files, images) {
@@ -82,10 +90,10 @@ async fn images_alone(
             Some(selected) => wanted = selected?,
         }
     }
-    let report = imaging::bring(config, &mut wanted, &observer, stop).await?;
+    let images = imaging::bring(config, &mut wanted, &[], &observer, stop).await?;
     drop(observer); // and with it the bars
-    let report = report.context("without files nothing is left: name images, or give --images")?;
-    close(&report, output, config, screen)
+    let images = images.context(NOTHING_LEFT)?;
+    close(&images.report, output, config, screen)
 }
 
 impl Run {
@@ -94,6 +102,7 @@ impl Run {
     async fn under_leases(
         mut self,
         config: &Config,
+        others: Option<&imaging::Others>,
         stop: &CancellationToken,
     ) -> anyhow::Result<(Option<Report>, Option<Lost>)> {
         let stop = stop.child_token();
@@ -104,7 +113,7 @@ impl Run {
         let Some((leases, prepared)) = begun else {
             return Ok((None, None));
         };
-        let working = self.work(prepared, config.shard, &stop);
+        let working = self.work(prepared, config.shard, others, &stop);
         let (report, lost) = match leases {
             Some(leases) => leases.during(&stop, working).await,
             None => (working.await, None),
@@ -148,6 +157,7 @@ impl Run {
         mut self,
         prepared: Option<Prepared>,
         shard: Option<Shard>,
+        others: Option<&imaging::Others>,
         stop: &CancellationToken,
     ) -> anyhow::Result<Option<Report>> {
         let prepared = match prepared {
@@ -160,7 +170,7 @@ impl Run {
                 None => return Ok(None),
             },
         };
-        let mut report = carry_out(&Arc::new(self.mirror), prepared, shard, stop).await;
+        let mut report = carry_out(&Arc::new(self.mirror), prepared, shard, others, stop).await;
         report.away = self.targets.away;
         Ok(Some(report))
     }
@@ -180,12 +190,25 @@ async fn carry_out(
     mirror: &Arc<Mirror>,
     prepared: Prepared,
     shard: Option<Shard>,
+    others: Option<&imaging::Others>,
     stop: &CancellationToken,
 ) -> Report {
+    let others = others.map(|others| others as &dyn sync::Others);
     match shard {
-        Some(shard) => sync::carry_out_share(mirror, prepared, shard, stop).await,
+        Some(shard) => sync::carry_out_share(mirror, prepared, shard, others, stop).await,
         None => sync::carry_out(mirror, prepared, stop).await,
     }
+}
+
+/// What `plan` shows.
+#[derive(Debug, Serialize)]
+struct Planned {
+    #[serde(flatten)]
+    files: Option<Summary>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    images: Option<images::Summary>,
+    #[serde(skip)]
+    is_all: bool,
 }
 
 pub(super) async fn plan(
@@ -195,34 +218,75 @@ pub(super) async fn plan(
     observer: Arc<dyn Observer>,
     stop: &CancellationToken,
 ) -> anyhow::Result<Exit> {
-    let preparing = async {
-        let mut run = reach(args, config, &observer, Purpose::Look).await?;
-        let Some(mut prepared) = run.planned(stop).await? else {
-            return Ok(None);
-        };
-        prepared.measure(&run.mirror, stop).await;
-        let is_all = run.targets.away.is_empty();
-        anyhow::Ok(Some((places(&run.mirror), is_all, prepared)))
+    let planning = async {
+        if config.files && names_release(args, config) {
+            plan_all(args, config, observer, stop).await
+        } else {
+            plan_images(args, config, observer).await.map(Some)
+        }
     };
-    let prepared = stop
-        .run_until_cancelled(preparing)
-        .await
-        .unwrap_or(Ok(None));
-    let Some((places, is_all, mut prepared)) = prepared? else {
+    let planned = stop.run_until_cancelled(planning).await;
+    let Some(planned) = planned.unwrap_or(Ok(None))? else {
         return Ok(Exit::Interrupted);
     };
+    match output {
+        Output::Table => {
+            let (files, images) = (planned.files.iter(), planned.images.iter());
+            let images = images.map(ToString::to_string);
+            let parts: Vec<String> = files.map(ToString::to_string).chain(images).collect();
+            say(&parts.join("\n"))?;
+        }
+        _ => document(&planned, output)?,
+    }
+    Ok(match planned.is_all {
+        true => Exit::Done,
+        false => Exit::SomeFailed,
+    })
+}
+
+/// Files, and the images that are wanted besides. None when it was interrupted.
+async fn plan_all(
+    args: &SyncArgs,
+    config: &Config,
+    observer: Arc<dyn Observer>,
+    stop: &CancellationToken,
+) -> anyhow::Result<Option<Planned>> {
+    let mut run = reach(args, config, &observer, Purpose::Look).await?;
+    let Some(mut prepared) = run.planned(stop).await? else {
+        return Ok(None);
+    };
+    let (origins, here) = (parts::origins(config)?, &run.targets.here);
+    let images = imaging::planned(origins, config, &run.wanted, here, observer).await?;
+    prepared.measure(&run.mirror, stop).await;
     if let Some(shard) = config.shard {
         prepared.only_of(shard);
     }
-    let summary = prepared.summary(&places);
-    match output {
-        Output::Table => say(&summary.to_string())?,
-        _ => document(&summary, output)?,
-    }
-    Ok(if is_all && prepared.refused.is_empty() {
-        Exit::Done
-    } else {
-        Exit::SomeFailed
+    let has_images = images
+        .as_ref()
+        .is_none_or(|images| images.totals.refused == 0);
+    Ok(Some(Planned {
+        is_all: run.targets.away.is_empty() && prepared.refused.is_empty() && has_images,
+        files: Some(prepared.summary(&places(&run.mirror))),
+        images,
+    }))
+}
+
+async fn plan_images(
+    args: &SyncArgs,
+    config: &Config,
+    observer: Arc<dyn Observer>,
+) -> anyhow::Result<Planned> {
+    let wanted = match names_release(args, config) {
+        true => select(args, config, observer.as_ref()).await?,
+        false => Vec::new(),
+    };
+    let origins = parts::origins(config)?;
+    let images = imaging::planned(origins, config, &wanted, &[], observer).await?;
+    let images = images.context(NOTHING_LEFT)?;
+    Ok(Planned {
+        is_all: images.totals.refused == 0,
+        files: None,
+        images: Some(images),
     })
 }
 

@@ -49,6 +49,17 @@ impl Config {
         self.check_sets()
     }
 
+    /// What a service needs besides: it has nobody to ask.
+    pub fn check_service(&self) -> Result<(), ConfigError> {
+        if self.images && !self.registry.has_place() {
+            let why = "'images' is true, and nothing says where they go: give 'registry.to' or 'registry.to_layout'";
+            return Err(ConfigError::Together {
+                why: why.to_owned(),
+            });
+        }
+        Ok(())
+    }
+
     fn check_sets(&self) -> Result<(), ConfigError> {
         let refuse = |why: String| Err(ConfigError::Together { why });
         for (name, set) in &self.sets {

@@ -22,7 +22,7 @@ enum Form {
 
 /// Every setting that an environment variable can give: all but those of `origins`, `sets`, `hooks`, `s3.buckets`, `registry.rules`
 /// and `registry.policies`, which need more structure than a variable has.
-const SETTINGS: [(&str, Form); 69] = [
+const SETTINGS: [(&str, Form); 72] = [
     ("to", Form::List),
     ("kubernetes", Form::List),
     ("kops", Form::Text),
@@ -84,6 +84,9 @@ const SETTINGS: [(&str, Form); 69] = [
     ("registry.ecr.immutable_tags", Form::Switch),
     ("registry.ecr.lifecycle_policy_file", Form::Text),
     ("registry.ecr.repository_policy_file", Form::Text),
+    ("registry.ecr_source.profile", Form::Text),
+    ("registry.ecr_source.endpoint", Form::Text),
+    ("registry.ecr_source.region", Form::Text),
     ("shard", Form::Text),
     ("shards", Form::Number),
     ("service.listen", Form::Text),
@@ -334,7 +337,7 @@ mod tests {
                     for inner in inner.map(|inner| format!("{name}.{inner}")) {
                         match inner.as_str() {
                             "s3.buckets" | "registry.rules" | "registry.policies" => {}
-                            "registry.ecr" => names.extend(
+                            "registry.ecr" | "registry.ecr_source" => names.extend(
                                 names_in(&inner)
                                     .iter()
                                     .map(|name| format!("{inner}.{name}")),

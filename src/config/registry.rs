@@ -41,6 +41,7 @@ pub struct RegistrySettings {
     /// Regions of registry.k8s.io's own buckets that blobs may come from besides.
     pub blob_regions: Vec<BlobRegion>,
     pub ecr: EcrConfig,
+    pub ecr_source: EcrSourceConfig,
 }
 
 /// The ways to name images at a target.
@@ -96,6 +97,19 @@ pub struct EcrConfig {
     pub lifecycle_policy_file: Option<PathBuf>,
     /// A file with the JSON document that says who may pull.
     pub repository_policy_file: Option<PathBuf>,
+}
+
+/// Who reads images from ECR, where docker's files have no login for it.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct EcrSourceConfig {
+    /// None: as AWS's tools find it.
+    pub profile: Option<String>,
+    /// Another server that speaks ECR's API; registries at its host are ECR too.
+    #[serde(deserialize_with = "endpoint")]
+    pub endpoint: Option<Url>,
+    /// With an endpoint; else the registry's host tells.
+    pub region: Option<String>,
 }
 
 /// `AES256`, `KMS`, or `KMS:` and a key's ARN.

@@ -196,9 +196,10 @@ pub fn named<'a>(indexes: impl IntoIterator<Item = &'a Index>) -> Named {
 pub async fn audit(shelf: &Arc<dyn Shelf>, named: &Named, deep: bool) -> Result<Audit, StoreError> {
     shelf.blobs().prepare(false).await?;
     // Boxed, so that who awaits this can be sent between threads.
-    let looks = named
+    let looks: Vec<_> = named
         .iter()
-        .map(|(image, digests)| look(shelf, image, digests).boxed());
+        .map(|(image, digests)| look(shelf, image, digests).boxed())
+        .collect();
     let looked: Vec<Looked> = stream::iter(looks).buffered(AT_ONCE).collect().await;
     let mut audit = Audit {
         place: shelf.place().to_owned(),

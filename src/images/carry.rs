@@ -29,6 +29,9 @@ const AT_ONCE: usize = 4;
 /// Repositories that are got ready at a time.
 const PREPARED_AT_ONCE: usize = 4;
 
+/// Blobs of an image that are mounted at a time.
+const MOUNTED_AT_ONCE: usize = 8;
+
 /// A shelf is patient by itself with each request; what still fails may be mended by asking for all of it again, but rarely.
 const ATTEMPTS_MAX: u32 = 3;
 
@@ -76,8 +79,9 @@ pub async fn carry(
         mirror,
         stop,
     });
-    let preparing = loads.map(|load| async {
+    let preparing = loads.map(|mut load| async {
         let ready = load.prepare().await;
+        load.mount(&ready).await;
         (load, ready)
     });
     let preparing: Vec<_> = preparing.collect();
@@ -189,6 +193,11 @@ impl Load<'_> {
                 match step {
                     Step::Held => Some(Ended::Held),
                     Step::Refused { why } => Some(self.failed(why.clone())),
+                    // It was told once, for all images.
+                    Step::Away { why } => Some(Ended::Failed {
+                        class: FailureClass::Store,
+                        why: why.clone(),
+                    }),
                     Step::Put { repository } => {
                         let preparing = self.again("make ready", || shelf.prepare(repository));
                         let prepared = self.stop.run_until_cancelled(preparing).await;
@@ -197,6 +206,36 @@ impl Load<'_> {
                 }
             });
         join_all(preparing).await
+    }
+
+    /// Has mounted what other repositories of a shelf have. What is refused, or not answered, is brought as if it were nowhere.
+    async fn mount(&mut self, ready: &[Option<Ended>]) {
+        for (at, shelf) in self.shelves.iter().enumerate() {
+            let (None, Step::Put { repository }) = (&ready[at], &self.planned.steps[at]) else {
+                continue;
+            };
+            let mounts = self.planned.mounts[at].iter();
+            let mounting: Vec<_> = mounts
+                .map(|(blob, from)| async move {
+                    let mounted = shelf.mount(*blob, from, repository).await;
+                    let mounted = mounted.unwrap_or_else(|error| {
+                        tracing::info!("{blob} is brought again: {}", told(&error));
+                        false
+                    });
+                    mounted.then_some(*blob)
+                })
+                .collect();
+            let mounting = stream::iter(mounting).buffer_unordered(MOUNTED_AT_ONCE);
+            let mounting = mounting.filter_map(std::future::ready).collect();
+            let mounted = self.stop.run_until_cancelled(mounting).await;
+            let mounted: BTreeSet<Digest> = mounted.unwrap_or_default();
+            for item in &mut self.planned.items {
+                if mounted.contains(&name(item)) {
+                    item.actions[at] = Action::Skip;
+                }
+            }
+        }
+        self.planned.items.retain(|item| !item.is_done());
     }
 
     async fn bring(&self, brought: Vec<Brought>, carried: &mut Carried) {

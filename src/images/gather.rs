@@ -104,9 +104,35 @@ impl Gather<'_> {
         images
     }
 
+    /// Looks at the roots of images alone, those that can be had.
+    pub async fn roots(&self, references: Vec<Reference>, platforms: &[Platform]) -> Vec<Image> {
+        let looks: Vec<_> = references
+            .iter()
+            .map(|reference| self.root(reference, platforms))
+            .collect();
+        let looks = stream::iter(looks).buffered(IMAGES_AT_ONCE);
+        let roots = looks.filter_map(|looked| async {
+            let failed = |error: &GatherError| tracing::info!("it is not known: {}", told(error));
+            looked.inspect_err(failed).ok()
+        });
+        roots.collect().await
+    }
+
     /// Looks at one image. Without `platforms`, or named by its digest, it is what its registry has, with all platforms and
     /// attestations.
     pub async fn image(
+        &self,
+        reference: &Reference,
+        platforms: &[Platform],
+    ) -> Result<Image, GatherError> {
+        let image = self.root(reference, platforms).await?;
+        let (published, root) = (image.published, image.root().clone());
+        let known = BTreeMap::new();
+        self.whole(reference, published, root, &known).await
+    }
+
+    /// An image of which nothing but the root is known.
+    async fn root(
         &self,
         reference: &Reference,
         platforms: &[Platform],
@@ -119,8 +145,11 @@ impl Gather<'_> {
         if may_be_thinned && !platforms.is_empty() {
             root = thinned(&root, platforms)?;
         }
-        let known = BTreeMap::new();
-        self.whole(reference, published, root, &known).await
+        Ok(Image {
+            reference: reference.clone(),
+            published,
+            manifests: vec![root],
+        })
     }
 
     /// The image that a digest names, whatever the tag of `reference` leads to by now. Manifests that are `known` need no source.

@@ -3,10 +3,11 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use futures::future::join_all;
+use futures::future::{join_all, try_join_all};
 use futures::stream::{self, StreamExt, TryStreamExt};
 
 use super::Image;
+use super::holdings::Holdings;
 use super::shelf::{Shelf, blob_key};
 use super::source::{self, BlobRegion};
 use crate::asset::{Asset, Role, Voucher};
@@ -29,6 +30,8 @@ pub struct Planned {
     pub steps: Vec<Step>,
     /// The blobs that a shelf lacks, for the engine. One that several images have is in each of them.
     pub items: Vec<Item>,
+    /// At each shelf, in order: which other repository there has a blob that this image lacks.
+    pub mounts: Vec<BTreeMap<Digest, String>>,
 }
 
 /// What is to be done about an image at one shelf.
@@ -43,6 +46,10 @@ pub enum Step {
     Refused {
         why: String,
     },
+    /// The shelf can't be reached, which was told.
+    Away {
+        why: String,
+    },
 }
 
 impl Planned {
@@ -51,22 +58,61 @@ impl Planned {
         self.steps.iter().all(|step| *step == Step::Held)
     }
 
-    /// Bytes of its blobs that a shelf lacks.
-    pub fn bytes(&self) -> u64 {
-        self.items.iter().filter_map(Item::likely_length).sum()
+    /// The blobs that have to come from elsewhere: those that some shelf lacks and can't have of itself.
+    pub fn crossing(&self) -> impl Iterator<Item = &Item> {
+        self.items.iter().filter(|item| {
+            let mut actions = item.actions.iter().zip(&self.mounts);
+            actions.any(|(action, mounts)| {
+                *action != Action::Skip
+                    && item
+                        .wanted
+                        .name()
+                        .is_none_or(|it| !mounts.contains_key(&it))
+            })
+        })
     }
 }
 
-/// Looks what is there. What can't be looked at is refused there, and the rest goes on.
+/// Why shelves can't be reached, in their order; each is asked once, before anything else.
+pub async fn away(shelves: &[Arc<dyn Shelf>]) -> Vec<Option<String>> {
+    let asking = shelves.iter().map(|shelf| async move {
+        let reached = shelf.reach().await;
+        reached.err().map(|error| told(&error))
+    });
+    join_all(asking).await
+}
+
+/// Which of these images are at every shelf, by name, with the digests of their roots; none where a shelf can't be reached. Of the images
+/// only the roots need be known.
+pub async fn standing(images: &[Image], shelves: &[Arc<dyn Shelf>]) -> BTreeMap<Reference, Digest> {
+    if images.is_empty() || away(shelves).await.iter().any(Option::is_some) {
+        return BTreeMap::new();
+    }
+    let looks = images.iter().map(|image| async move {
+        let steps = shelves.iter().map(|shelf| step(shelf, image));
+        let steps = try_join_all(steps).await.unwrap_or_default();
+        let is_there = !steps.is_empty() && steps.iter().all(|step| *step == Step::Held);
+        is_there.then(|| (image.reference.clone(), image.root().digest))
+    });
+    let looks: Vec<_> = looks.collect();
+    let looked = stream::iter(looks).buffered(LOOKED_FOR_AT_ONCE);
+    let looked: Vec<Option<_>> = looked.collect().await;
+    looked.into_iter().flatten().collect()
+}
+
+/// Looks what is there. What can't be looked at is refused there, and the rest goes on. `away` are shelves that are not looked at, and why.
 pub async fn plan(
     images: Vec<Image>,
     shelves: &[Arc<dyn Shelf>],
+    away: &[Option<String>],
     regions: &[BlobRegion],
 ) -> Vec<Planned> {
-    let looks = images.into_iter().map(|image| look(image, None, shelves));
+    let looks = images
+        .into_iter()
+        .map(|image| look(image, None, shelves, away));
     let looks: Vec<_> = looks.collect();
     let looked = stream::iter(looks).buffered(LOOKED_FOR_AT_ONCE);
-    planned(looked.collect().await, regions)
+    planned(looked.collect().await, shelves, regions)
 }
 
 /// The same for images that are known to lack something at some of the shelves, whatever their names lead to there.
@@ -77,29 +123,42 @@ pub async fn plan_mending(
 ) -> Vec<Planned> {
     let looks = images
         .into_iter()
-        .map(|(image, lacking)| look(image, Some(lacking), shelves));
+        .map(|(image, lacking)| look(image, Some(lacking), shelves, &[]));
     let looks: Vec<_> = looks.collect();
     let looked = stream::iter(looks).buffered(LOOKED_FOR_AT_ONCE);
-    planned(looked.collect().await, regions)
+    planned(looked.collect().await, shelves, regions)
 }
 
-fn planned(looked: Vec<Looked>, regions: &[BlobRegion]) -> Vec<Planned> {
+fn planned(
+    looked: Vec<Looked>,
+    shelves: &[Arc<dyn Shelf>],
+    regions: &[BlobRegion],
+) -> Vec<Planned> {
     let holders = holders(&looked);
+    let mut there = Holdings::of(shelves);
+    for Looked { steps, has, .. } in &looked {
+        for (at, (step, has)) in steps.iter().zip(has).enumerate() {
+            if let Some((repository, blobs)) = has {
+                there.note(at, repository, blobs, *step == Step::Held);
+            }
+        }
+    }
     let planned = looked.into_iter().map(|looked| {
         let Looked {
             image,
             steps,
             missing,
+            ..
         } = looked;
-        let items = missing.into_iter().map(|(blob, lacking)| {
+        let items = missing.iter().map(|(blob, lacking)| {
             let references = &holders[&blob.digest];
-            item(&blob, references, regions, &lacking)
+            item(blob, references, regions, lacking)
         });
-        let items = items.collect();
         Planned {
+            items: items.collect(),
+            mounts: there.mounts(&missing),
             image,
             steps,
-            items,
         }
     });
     planned.collect()
@@ -110,13 +169,26 @@ struct Looked {
     image: Image,
     steps: Vec<Step>,
     missing: Vec<(Blob, Vec<bool>)>,
+    /// At each shelf, the repository and which blobs of the image are there.
+    has: Vec<Option<(String, Vec<Digest>)>>,
 }
 
 /// `lacking` says at which shelves something is known to be missing; None where their names tell.
-async fn look(image: Image, lacking: Option<Vec<bool>>, shelves: &[Arc<dyn Shelf>]) -> Looked {
+async fn look(
+    image: Image,
+    lacking: Option<Vec<bool>>,
+    shelves: &[Arc<dyn Shelf>],
+    away: &[Option<String>],
+) -> Looked {
     let places = shelves.iter().enumerate().map(|(at, shelf)| {
         let lacks = lacking.as_ref().map(|lacking| lacking[at]);
-        place(shelf, &image, lacks)
+        let (image, away) = (&image, away.get(at).cloned().flatten());
+        async move {
+            match away {
+                Some(why) => (Step::Away { why }, Vec::new()),
+                None => place(shelf, image, lacks).await,
+            }
+        }
     });
     let places: Vec<_> = places.collect();
     let places = join_all(places).await;
@@ -128,11 +200,35 @@ async fn look(image: Image, lacking: Option<Vec<bool>>, shelves: &[Arc<dyn Shelf
     let missing = blobs
         .filter(|(_, lacking)| lacking.contains(&true))
         .collect();
+    let places = shelves.iter().zip(steps.iter().zip(&lacks));
+    let found = places.map(|(shelf, (step, lacks))| has(shelf, &image, step, lacks));
     Looked {
+        has: found.collect(),
         image,
         steps,
         missing,
     }
+}
+
+/// The image's repository at a shelf, and what of its blobs is there.
+fn has(
+    shelf: &Arc<dyn Shelf>,
+    image: &Image,
+    step: &Step,
+    lacks: &[bool],
+) -> Option<(String, Vec<Digest>)> {
+    let blobs = image.blobs().into_iter().map(|blob| blob.digest);
+    let is_there = |at: usize| lacks.get(at) == Some(&false);
+    let there = match step {
+        // Its root names them all, and is not put before they are there.
+        Step::Held => blobs.collect(),
+        Step::Put { .. } => {
+            let blobs = blobs.enumerate().filter(|(at, _)| is_there(*at));
+            blobs.map(|(_, digest)| digest).collect()
+        }
+        Step::Refused { .. } | Step::Away { .. } => return None,
+    };
+    Some((shelf.repository(&image.reference).ok()?, there))
 }
 
 /// What is to be done at one shelf, and which of the image's blobs it lacks.

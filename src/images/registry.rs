@@ -46,10 +46,23 @@ impl Shelf for RegistryShelf {
 
     fn pull_name(&self, image: &Reference) -> Option<String> {
         let repository = self.naming.repository(image).ok()?;
-        let name = format!("{}/{repository}", self.store.place());
+        let name = format!("{}/{repository}", self.store.address().name());
         let tag = image.tag().map(|tag| format!(":{tag}"));
         let digest = || image.digest().map(|digest| format!("@{digest}"));
         Some(name + &tag.or_else(digest)?)
+    }
+
+    fn plain_host(&self) -> Option<String> {
+        let address = self.store.address();
+        address.is_plain().then(|| address.host())
+    }
+
+    fn can_mount(&self) -> bool {
+        true
+    }
+
+    async fn reach(&self) -> Result<(), StoreError> {
+        self.store.prepare(false).await
     }
 
     fn blobs(&self) -> Arc<dyn Store> {
@@ -99,6 +112,10 @@ impl Shelf for RegistryShelf {
         self.store
             .prepare_repositories(&[repository.to_owned()])
             .await
+    }
+
+    async fn mount(&self, blob: Digest, from: &str, to: &str) -> Result<bool, StoreError> {
+        self.store.mount_blob(from, to, &blob).await
     }
 
     fn expect(&self, blob: Digest, repositories: BTreeSet<String>) {

@@ -102,6 +102,14 @@ fn of(name: &Reference, kind: Kind) -> Line {
     }
 }
 
+/// A line of an image that another shard brings.
+pub(crate) fn of_another_shard(name: &Reference) -> Line {
+    Line {
+        why: Some("another shard brings it".to_owned()),
+        ..of(name, Kind::Skipped)
+    }
+}
+
 /// Images are told by their names where files are told by their keys.
 pub(crate) fn key(name: &Reference) -> Key {
     name.to_string()

@@ -24,6 +24,21 @@ pub trait Shelf: Send + Sync + fmt::Debug {
     /// What an image is pulled by from here; None where it can't be.
     fn pull_name(&self, image: &Reference) -> Option<String>;
 
+    /// The host that images are pulled from here without TLS, though it is on another machine; None where that is not so.
+    fn plain_host(&self) -> Option<String> {
+        None
+    }
+
+    /// Whether repositories have blobs of their own, which may be had of each other.
+    fn can_mount(&self) -> bool {
+        false
+    }
+
+    /// Looks whether it is there and lets us in; changes nothing.
+    async fn reach(&self) -> Result<(), StoreError> {
+        Ok(())
+    }
+
     /// What the engine puts blobs into, each at its [`blob_key`].
     fn blobs(&self) -> Arc<dyn Store>;
 
@@ -60,6 +75,11 @@ pub trait Shelf: Send + Sync + fmt::Debug {
 
     /// Gets a repository ready to take blobs.
     async fn prepare(&self, repository: &str) -> Result<(), StoreError>;
+
+    /// Lets a repository have a blob that another one has; false where it has to be put.
+    async fn mount(&self, _blob: Digest, _from: &str, _to: &str) -> Result<bool, StoreError> {
+        Ok(false)
+    }
 
     /// Says to which repositories a blob goes once it is put.
     fn expect(&self, blob: Digest, repositories: BTreeSet<String>);

@@ -34,9 +34,11 @@ impl ByImage {
         for planned in planned {
             for item in &planned.items {
                 let blob = &item.wanted.asset.key;
-                lengths.insert(blob, item.likely_length());
                 let name = || below(&key(&planned.image.reference), blob);
                 names.entry(blob.clone()).or_insert_with(name);
+            }
+            for item in planned.crossing() {
+                lengths.insert(&item.wanted.asset.key, item.likely_length());
             }
         }
         let images = planned.iter().filter(|planned| !planned.is_done()).count();

@@ -124,7 +124,8 @@ impl fmt::Debug for RegistryStore {
 impl RegistryStore {
     /// Makes the client; talks to no registry yet.
     pub fn connect(options: RegistryOptions) -> Result<Self, StoreError> {
-        let client = calls::client(&options)?;
+        let (proxy, is_local) = (options.proxy.as_ref(), options.address.is_local());
+        let client = calls::client(proxy, is_local, options.connect_timeout)?;
         let ecr = Ecr::at(&options, &client)?.map(Arc::new);
         let tokens = Tokens::new(Arc::clone(&options.logins));
         let place = options.address.to_string();
@@ -139,6 +140,10 @@ impl RegistryStore {
             answer_timeout: options.answer_timeout,
             traffic: Traffic::default(),
         })
+    }
+
+    pub fn address(&self) -> &Address {
+        &self.address
     }
 
     /// Notes which repositories need which blobs, besides what was noted before. A blob that none needs can't be put.

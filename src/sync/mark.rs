@@ -21,6 +21,8 @@ pub(super) struct Marker<'a> {
     pub(super) left: &'a [Left],
     /// Releases that lack something that is no file, and why.
     pub(super) lacking: &'a BTreeMap<String, String>,
+    /// Releases that other shards are still to bring something of that is no file.
+    pub(super) awaiting: &'a BTreeSet<String>,
 }
 
 /// What becomes of the pointers.
@@ -46,7 +48,8 @@ impl Marker<'_> {
             return None;
         }
         let is_left = self.left.iter().any(|left| keys.contains(&left.key));
-        if is_left || self.lacking.contains_key(&release.name) {
+        let name = &release.name;
+        if is_left || self.lacking.contains_key(name) || self.awaiting.contains(name) {
             return None;
         }
         let of_release = outcomes
@@ -148,7 +151,9 @@ impl Marker<'_> {
             });
             if !ready {
                 let why = "it is withheld until the release is complete at every target".to_owned();
-                let is_left = self.is_left(of.map(|(_, keys)| keys));
+                let is_awaited =
+                    |(release, _): &(Release, _)| self.awaiting.contains(&release.name);
+                let is_left = of.clone().any(is_awaited) || self.is_left(of.map(|(_, keys)| keys));
                 let kind = match is_left {
                     true => Kind::Skipped,
                     false => Kind::Withheld,

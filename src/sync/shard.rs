@@ -4,6 +4,7 @@ use std::fmt;
 use std::str::FromStr;
 use std::sync::Arc;
 
+use async_trait::async_trait;
 use futures::future::try_join_all;
 use serde::{Deserialize, Deserializer};
 use tokio_util::sync::CancellationToken;
@@ -74,12 +75,20 @@ impl Prepared {
     }
 }
 
-/// Carries out one worker's share. Then it looks again: whoever finds that the others have brought theirs marks the releases. Of
-/// workers that end at once each may find that, and write the same.
+/// What other workers bring of releases that is no file.
+#[async_trait]
+pub trait Others: Send + Sync + fmt::Debug {
+    /// Looks what is there by now, and notes it.
+    async fn look(&self, wanted: &mut [Wanted]);
+}
+
+/// Carries out one worker's share. Then it looks again, at what is of `others` too: whoever finds that they have brought theirs marks the
+/// releases. Of workers that end at once each may find that, and write the same.
 pub async fn carry_out_share(
     mirror: &Arc<Mirror>,
     mut prepared: Prepared,
     shard: Shard,
+    others: Option<&dyn Others>,
     stop: &CancellationToken,
 ) -> Report {
     let again = Again::of(&prepared);
@@ -88,7 +97,7 @@ pub async fn carry_out_share(
     if report.exit() != Exit::Done {
         return report;
     }
-    let looked = stop.run_until_cancelled(again.look(mirror)).await;
+    let looked = stop.run_until_cancelled(again.look(mirror, others)).await;
     let again = match looked {
         None => return report,
         Some(Ok(again)) => again,
@@ -132,6 +141,7 @@ impl Again {
             assets: assets_of(keys),
             images: Vec::new(),
             lacks: prepared.lacking.get(&release.name).cloned(),
+            awaits: prepared.awaiting.contains(&release.name),
         });
         Self {
             wanted: wanted.collect(),
@@ -140,7 +150,14 @@ impl Again {
         }
     }
 
-    async fn look(self, mirror: &Mirror) -> Result<Prepared, SyncError> {
+    async fn look(
+        mut self,
+        mirror: &Mirror,
+        others: Option<&dyn Others>,
+    ) -> Result<Prepared, SyncError> {
+        if let Some(others) = others {
+            others.look(&mut self.wanted).await;
+        }
         let targets = mirror.targets.iter();
         let looks = targets.map(|target| look(target.as_ref(), &self.wanted));
         let seen = try_join_all(looks).await?;

@@ -3,6 +3,7 @@
 
 mod away;
 mod crowd;
+mod images;
 mod renewal;
 mod story;
 mod upstream;

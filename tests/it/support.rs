@@ -1,6 +1,7 @@
 //! Plays what stands around the code under test.
 
 pub(crate) mod bucket;
+pub(crate) mod cluster;
 pub(crate) mod gallery;
 pub(crate) mod gate;
 pub(crate) mod list;

@@ -21,20 +21,21 @@ pub(super) fn mirrored(
     let naming = config.registry.naming();
     let Some(index) = index else {
         let address = named.first().filter(|_| is_typed)?;
-        return Some(at(address, naming));
+        return Some(at(&address.name(), is_http(address), naming));
     };
+    let plain_http = &index.release.plain_http;
     let warn = |what: String| observer.event(&Event::Warned { what });
     let places = places(&index.release.images, naming);
     let found = |address: &&Address| {
-        let place = address.to_string();
+        let place = address.name();
         places.iter().any(|(there, _)| *there == place)
     };
     let release = &index.release.name;
     match (named.iter().find(found), named.first(), places.as_slice()) {
         (Some(address), _, places) => {
-            let place = address.to_string();
+            let place = address.name();
             let (_, naming) = places.iter().find(|(there, _)| *there == place)?;
-            Some(at(address, naming.clone()))
+            Some(at(&place, is_http(address), naming.clone()))
         }
         (None, Some(named), [(place, _), ..]) => {
             warn(format!(
@@ -58,18 +59,22 @@ pub(super) fn mirrored(
                     others.len()
                 ));
             }
-            Some(at(&place.parse().ok()?, naming.clone()))
+            let address: Address = place.parse().ok()?;
+            let is_plain = is_http(&address) || plain_http.contains(&address.host());
+            Some(at(place, is_plain, naming.clone()))
         }
         (None, None, []) => None,
     }
 }
 
-fn at(address: &Address, naming: Naming) -> MirroredImages {
-    let registry = address.repository("");
-    let registry = format!("{}/{registry}", address.host());
+fn is_http(address: &Address) -> bool {
+    address.base().scheme() == "http"
+}
+
+fn at(place: &str, is_plain: bool, naming: Naming) -> MirroredImages {
     MirroredImages {
-        registry: registry.trim_end_matches('/').to_owned(),
-        is_plain: address.base().scheme() == "http",
+        registry: place.to_owned(),
+        is_plain,
         naming,
     }
 }
@@ -180,6 +185,22 @@ mod tests {
         let none = index(&[], &Naming::ContainerRegistry);
         assert_eq!(found(&[OTHER], true, Some(&none)), (None, 1));
         assert_eq!(found(&[OTHER], false, Some(&none)), (None, 0));
+    }
+
+    #[test]
+    fn a_registry_without_tls_is_known_by_the_settings_or_by_the_index() {
+        let mut index = index(&["registry.lan:5000/k8s"], &Naming::ContainerProxy);
+        let is_plain = |named: &[&str], index: &Index| {
+            let images = mirrored(&config(named), true, Some(index), &Heard::default()).unwrap();
+            assert_eq!(images.registry, "registry.lan:5000/k8s");
+            images.is_plain
+        };
+        assert!(!is_plain(&[], &index));
+        assert!(is_plain(&["http://registry.lan:5000/k8s"], &index));
+        index.release.plain_http = vec!["registry.lan:5000".to_owned()];
+        assert!(is_plain(&[], &index));
+        // What is said goes before.
+        assert!(!is_plain(&["registry.lan:5000/k8s"], &index));
     }
 
     #[test]

@@ -136,12 +136,15 @@ impl SetRunner {
         stop: &CancellationToken,
     ) -> anyhow::Result<Ran> {
         let origins = self.all.origins.clone();
-        let wanted = &mut following.wanted;
+        let (wanted, here) = (&mut following.wanted, &targets.here);
         let ending = Closing {
             draining: closing.draining.clone(),
             stop: stop.clone(),
         };
-        let images = imaging::bring_from(origins, &self.config, wanted, &observer, &ending).await?;
+        let images =
+            imaging::bring_from(origins, &self.config, wanted, here, &observer, &ending).await?;
+        let (images, others) = images.map(|images| (images.report, images.others)).unzip();
+        let others = others.flatten();
         let draining = closing.draining.clone();
         let (origins, here) = (self.all.origins.clone(), targets.here.clone());
         let mirror = parts::mirror_from(origins, &self.config, here, observer, draining);
@@ -160,7 +163,9 @@ impl SetRunner {
         let changed = prepared.hold_changed();
         let marked_before = prepared.marked_before();
         prepared.measure(&mirror, stop).await;
-        let mut report = self.carry_out(&mirror, prepared, stop).await;
+        let mut report = self
+            .carry_out(&mirror, prepared, others.as_ref(), stop)
+            .await;
         if let Some(images) = images {
             report = report.after(images);
         }
@@ -214,10 +219,12 @@ impl SetRunner {
         &self,
         mirror: &Arc<Mirror>,
         prepared: Prepared,
+        others: Option<&imaging::Others>,
         stop: &CancellationToken,
     ) -> Report {
+        let others = others.map(|others| others as &dyn sync::Others);
         match self.config.shard {
-            Some(shard) => sync::carry_out_share(mirror, prepared, shard, stop).await,
+            Some(shard) => sync::carry_out_share(mirror, prepared, shard, others, stop).await,
             None => sync::carry_out(mirror, prepared, stop).await,
         }
     }
@@ -342,10 +349,18 @@ impl SetRunner {
         let mut config = self.config.clone();
         config.spool.dir = Some(self.process.state.join("plans"));
         let here = targets.here;
+        let origins = self.all.origins.clone();
+        let wanted = &following.wanted;
+        let images =
+            imaging::planned(origins, &config, wanted, &here, Arc::clone(&observer)).await?;
         let looking = parts::mirror(&config, here, observer, closing.draining.clone()).await?;
         let mut prepared = sync::prepare(&looking, following.wanted, &closing.stop).await?;
         prepared.hold_changed();
-        Ok(serde_json::to_value(prepared.summary(&places(&looking)))?)
+        let mut planned = serde_json::to_value(prepared.summary(&places(&looking)))?;
+        if let Some(images) = images {
+            planned["images"] = serde_json::to_value(images)?;
+        }
+        Ok(planned)
     }
 }
 

@@ -1,4 +1,4 @@
-//! A set's scrub: reads its targets again in portions, so that a pass that is stopped goes on where it was, and mends what is wrong.
+//! A set's scrub of files: reads its targets again in portions, so that a pass that is stopped goes on where it was, and mends what is wrong.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -51,6 +51,25 @@ impl SetRunner {
         closing: &Closing,
     ) -> anyhow::Result<Ran> {
         let mut targets = self.targets(Purpose::Look).await?;
+        let files = self
+            .read_files(&mut targets, Arc::clone(&observer), closing)
+            .await?;
+        if closing.draining.is_cancelled() || closing.stop.is_cancelled() {
+            return Ok(files);
+        }
+        let images = self.scrub_images(&mut targets, observer, closing).await?;
+        Ok(match images {
+            Some(images) => both(files, images),
+            None => files,
+        })
+    }
+
+    async fn read_files(
+        &self,
+        targets: &mut Targets,
+        observer: Arc<dyn Observer>,
+        closing: &Closing,
+    ) -> anyhow::Result<Ran> {
         let mut pass = Pass::default();
         let mut failed = Vec::new();
         for (at, target) in targets.here.iter().enumerate() {
@@ -70,12 +89,12 @@ impl SetRunner {
             scrubbed: pass.read,
             damaged: count,
             notes: std::mem::take(&mut pass.notes),
-            ..Self::ended(&targets)
+            ..Self::ended(targets)
         };
         if count == 0 {
             return Ok(ran);
         }
-        let mending = self.mend(&mut targets, &read, &damaged, observer, closing);
+        let mending = self.mend(targets, &read, &damaged, observer, closing);
         let why_not = match mending.await? {
             Ok(report) => {
                 let positions = read.iter().zip(&mut pass.positions);
@@ -196,6 +215,28 @@ impl SetRunner {
                     .collect(),
             })
             .collect()
+    }
+}
+
+/// What was read again of files and of images, as one run.
+fn both(files: Ran, images: Ran) -> Ran {
+    let why: Vec<String> = files.why.into_iter().chain(images.why).collect();
+    let report = match (files.report, images.report) {
+        (Some(files), Some(images)) => Some(files.after(images)),
+        (files, images) => files.or(images),
+    };
+    Ran {
+        end: match files.end {
+            End::Done => images.end,
+            end => end,
+        },
+        why: (!why.is_empty()).then(|| why.join("; ")),
+        report,
+        notes: [files.notes, images.notes].concat(),
+        occasions: [files.occasions, images.occasions].concat(),
+        scrubbed: files.scrubbed + images.scrubbed,
+        damaged: files.damaged + images.damaged,
+        ..images
     }
 }
 

@@ -39,6 +39,7 @@ impl All {
 
 /// All sets; an error where nothing is followed.
 pub(super) fn sets(config: &Config, process: &Arc<Process>) -> anyhow::Result<Vec<Set>> {
+    config.check_service()?;
     let all = Arc::new(All::new(config)?);
     let sets = all.named.iter().map(|(name, set)| {
         let runner = runner(name, set, &all, process);

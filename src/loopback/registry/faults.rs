@@ -22,6 +22,8 @@ pub enum Trouble {
     AnswerLost,
     /// The answer's body ends after so many bytes.
     AnswerCut { after_bytes: u64 },
+    /// The answer's body comes no faster than this.
+    AnswerSlow { bytes_per_second: u64 },
     /// One bit of the answer's body is another.
     WrongBytes,
     /// The answer names another digest than its content has.

@@ -222,6 +222,9 @@ async fn drain(mut body: Incoming) {
     }
 }
 
+/// Slow answers come in so many pieces a second.
+const TICKS_PER_SECOND: u32 = 20;
+
 /// The body of an answer, counted as it goes. Its exchange ends with it.
 struct Sent {
     content: Bytes,
@@ -229,6 +232,8 @@ struct Sent {
     cut: Option<u64>,
     /// What was given before that has to reach the socket first.
     ending: Option<Pin<Box<Sleep>>>,
+    /// Bytes that are given at a time where it is slow, and the wait for the next.
+    pace: Option<(usize, Pin<Box<Sleep>>)>,
     exchange: Arc<Exchange>,
 }
 
@@ -242,6 +247,14 @@ impl Sent {
             content,
             cut,
             ending: None,
+            pace: match trouble {
+                Some(Trouble::AnswerSlow { bytes_per_second }) => {
+                    let bytes = bytes_per_second / u64::from(TICKS_PER_SECOND);
+                    let bytes = usize::try_from(bytes.max(1)).unwrap_or(usize::MAX);
+                    Some((bytes, Box::pin(sleep(Duration::ZERO))))
+                }
+                _ => None,
+            },
             exchange,
         }
     }
@@ -268,6 +281,11 @@ impl Body for Sent {
             }
             length = length.min(usize::try_from(*cut).unwrap_or(usize::MAX));
             *cut -= length as u64;
+        }
+        if let Some((bytes, wait)) = &mut this.pace {
+            ready!(wait.as_mut().poll(cx));
+            length = length.min(*bytes);
+            *wait = Box::pin(sleep(Duration::from_secs(1) / TICKS_PER_SECOND));
         }
         this.exchange.sent(length);
         let frame = this.content.split_to(length);

@@ -37,6 +37,19 @@ impl Address {
         }
     }
 
+    /// What all images there are pulled by: `quay.io:8443/mirror`, whether over https or not.
+    pub fn name(&self) -> String {
+        match self.path.as_str() {
+            "" => self.host(),
+            path => format!("{}/{path}", self.host()),
+        }
+    }
+
+    /// Whether it says no TLS although it is on another machine.
+    pub fn is_plain(&self) -> bool {
+        self.base.scheme() == "http" && !self.is_local()
+    }
+
     /// The whole name of a repository: `mirror/pause`.
     pub fn repository(&self, below: &str) -> String {
         match self.path.as_str() {
@@ -57,7 +70,8 @@ fn without_login(text: &str) -> String {
     shown.as_deref().unwrap_or(text).chars().take(200).collect()
 }
 
-fn is_local(url: &Url) -> bool {
+/// Whether it is on this machine.
+pub(super) fn is_local(url: &Url) -> bool {
     match url.host() {
         Some(Host::Domain(name)) => name == "localhost",
         Some(Host::Ipv4(address)) => address.is_loopback(),
@@ -160,6 +174,8 @@ mod tests {
             assert_eq!(address.base().as_str(), base);
             assert_eq!(address.repository("a"), repository);
             assert_eq!(address.to_string(), shown);
+            assert_eq!(address.name(), shown.rsplit("://").next().unwrap());
+            assert_eq!(address.is_plain(), shown.starts_with("http://"));
             assert_eq!(shown.parse(), Ok(address));
         }
     }

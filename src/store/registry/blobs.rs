@@ -212,7 +212,25 @@ impl RegistryStore {
         Ok(())
     }
 
-    /// Lets a repository have a blob that another one has; sends it where the registry would rather have it sent.
+    /// Lets a repository have a blob that another one has; false where the registry would rather have it sent. One request.
+    pub async fn mount_blob(
+        &self,
+        from: &str,
+        repository: &str,
+        digest: &Digest,
+    ) -> Result<bool, StoreError> {
+        let what = self.told(repository, digest);
+        let call = self.mount_call(from, repository, digest, &what);
+        let answer = self.calls.patiently(&call).await?;
+        let is_there = answer.status() == StatusCode::CREATED;
+        if is_there {
+            check_told(&answer, digest, &what)?;
+        }
+        // What it has begun instead it forgets by itself.
+        Ok(is_there)
+    }
+
+    /// As [`RegistryStore::mount_blob`], and sends it where the registry would rather have it sent.
     async fn mount(
         &self,
         from: &str,
@@ -221,13 +239,7 @@ impl RegistryStore {
         content: &dyn Publishable,
     ) -> Result<(), StoreError> {
         let what = self.told(repository, digest);
-        let source = self.address.repository(from);
-        let mut call = self.upload_call(repository, &what);
-        call.url
-            .query_pairs_mut()
-            .append_pair("mount", &digest.to_string())
-            .append_pair("from", &source);
-        call.scope = format!("{} repository:{source}:pull", call.scope);
+        let call = self.mount_call(from, repository, digest, &what);
         let answer = self.calls.patiently(&call).await?;
         match answer.status() {
             StatusCode::CREATED => check_told(&answer, digest, &what),
@@ -344,6 +356,24 @@ impl RegistryStore {
             what,
             writes_to: None,
         }
+    }
+
+    /// That a blob of another repository is wanted here too.
+    fn mount_call<'a>(
+        &self,
+        from: &str,
+        repository: &str,
+        digest: &Digest,
+        what: &'a str,
+    ) -> Call<'a> {
+        let source = self.address.repository(from);
+        let mut call = self.upload_call(repository, what);
+        call.url
+            .query_pairs_mut()
+            .append_pair("mount", &digest.to_string())
+            .append_pair("from", &source);
+        call.scope = format!("{} repository:{source}:pull", call.scope);
+        call
     }
 
     /// That an upload begins.

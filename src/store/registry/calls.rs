@@ -22,6 +22,9 @@ const ANSWER_TIMEOUT: Duration = Duration::from_mins(1);
 /// A token may end, or somebody else use it up, between getting and using it.
 const RENEWALS_MAX: u32 = 3;
 
+/// How often it is asked whether the registry is there at all.
+const LOOKS_MAX: u32 = 3;
+
 /// Of targets of redirects.
 const REDIRECTS_MAX: usize = 5;
 
@@ -59,11 +62,15 @@ pub(super) struct Calls {
 }
 
 /// HTTP/1.1, for the same reason as at origins: one connection is one congestion window. No redirects: a token goes no further.
-pub(super) fn client(options: &RegistryOptions) -> Result<Client, StoreError> {
+pub(super) fn client(
+    proxy: Option<&Url>,
+    is_local: bool,
+    connect_timeout: Duration,
+) -> Result<Client, StoreError> {
     let mut builder = Client::builder()
         .http1_only()
         .redirect(reqwest::redirect::Policy::none())
-        .connect_timeout(options.connect_timeout)
+        .connect_timeout(connect_timeout)
         .tcp_nodelay(true)
         .tcp_keepalive(Duration::from_secs(15))
         .user_agent(concat!("kops-mirror/", env!("CARGO_PKG_VERSION")));
@@ -71,10 +78,10 @@ pub(super) fn client(options: &RegistryOptions) -> Result<Client, StoreError> {
         let what = "can't make a client for registries: check the proxy and the trusted roots";
         StoreError::new(StoreErrorKind::Permanent, what).caused_by(error.without_url())
     };
-    if let Some(proxy) = &options.proxy {
+    if let Some(proxy) = proxy {
         let proxy = reqwest::Proxy::all(proxy.clone()).map_err(unusable)?;
         builder = builder.proxy(proxy);
-    } else if options.address.is_local() {
+    } else if is_local {
         builder = builder.no_proxy();
     }
     builder.build().map_err(unusable)
@@ -117,7 +124,12 @@ impl Calls {
             what,
             writes_to: None,
         };
-        let answer = self.patiently(&call).await?;
+        // What is not there is found out soon: nothing is lost yet.
+        let policy = retry::Policy {
+            attempts: self.policy.attempts.min(LOOKS_MAX),
+            ..self.policy
+        };
+        let answer = self.again_by(policy, &call).await?;
         match answer.status() {
             StatusCode::OK => Ok(()),
             StatusCode::NOT_FOUND => Err(StoreError::new(
@@ -130,7 +142,11 @@ impl Calls {
 
     /// Sends a short request, again where that may help. Any answer that will stay the same is one, 404 too.
     pub(super) async fn patiently(&self, call: &Call<'_>) -> Answered {
-        let mut attempts = Attempts::new(self.policy);
+        self.again_by(self.policy, call).await
+    }
+
+    async fn again_by(&self, policy: retry::Policy, call: &Call<'_>) -> Answered {
+        let mut attempts = Attempts::new(policy);
         loop {
             self.quiet().await;
             let error = match self.once(call).await {

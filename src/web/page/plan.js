@@ -28,8 +28,9 @@ export class PlanPanel {
   show(told) {
     const close = make("button", { type: "button", class: "plain", on: { click: () => this.close() } }, words("plan.close"));
     const head = make("div", { class: "head small" }, make("h3", {}, words("plan.title", { set: this.set })), make("span", { class: "quiet" }, time(new Date().toISOString(), shortly)), close);
-    const isIdle = told.files.length === 0 && told.refused.length === 0;
-    this.element.replaceChildren(head, sums(told.totals), ...(isIdle ? [make("p", { class: "quiet" }, words("plan.nothing"))] : parts(told)));
+    const images = told.images?.totals;
+    const isIdle = told.files.length === 0 && told.refused.length === 0 && !(images?.bring || images?.refused);
+    this.element.replaceChildren(head, sums(told.totals), ...(images ? [sumsOfImages(images)] : []), ...(isIdle ? [make("p", { class: "quiet" }, words("plan.nothing"))] : parts(told)));
     this.element.hidden = false;
     this.element.scrollIntoView({ block: "nearest" });
   }
@@ -46,6 +47,12 @@ function sums(totals) {
   const transfer = words(totals.lengths_unknown > 0 ? "plan.transfer.unknown" : "plan.transfer", { n: totals.transfer, size: bytes, unknown: count(totals.lengths_unknown) });
   const parts = ["inspect", "sidecars", "skip", "refused"].filter((what) => totals[what] > 0).map((what) => words(`plan.${what}`, { n: totals[what] }));
   return make("p", { class: "sum" }, [transfer, ...parts, words("plan.requests", { n: totals.requests })].map((part) => make("span", {}, part)));
+}
+
+function sumsOfImages(totals) {
+  const bring = words("plan.images", { n: totals.bring, size: size(totals.bytes) });
+  const parts = ["skip", "refused"].filter((what) => totals[what] > 0).map((what) => words(`plan.images.${what}`, { n: totals[what] }));
+  return make("p", { class: "sum" }, [bring, ...parts].map((part) => make("span", {}, part)));
 }
 
 function parts(told) {

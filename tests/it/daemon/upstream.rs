@@ -128,6 +128,11 @@ impl Upstream {
     /// What it says when it refuses to begin.
     pub(super) async fn refused(&self, of_set: &str) -> String {
         self.write_settings(of_set);
+        self.refused_as_it_is().await
+    }
+
+    /// The same by the settings that are there.
+    pub(super) async fn refused_as_it_is(&self) -> String {
         let output = crate::support::program::finish(self.command()).await;
         assert_eq!(output.status.code(), Some(2));
         String::from_utf8(output.stderr).unwrap()

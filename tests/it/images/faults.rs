@@ -238,3 +238,28 @@ async fn an_image_whose_blob_can_not_be_had_fails_alone() {
     gallery.brings_both().await;
     gallery.assert_fetched_once(0);
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_registry_that_is_away_is_told_once_and_the_other_gets_all() {
+    let gallery = Gallery::open(LENGTH);
+    let gone = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let place = format!("{}/k8s", gone.local_addr().unwrap());
+    drop(gone);
+    gallery.write(
+        "settings.toml",
+        "[retry]\npause_min = \"500ms\"\npause_max = \"30s\"\n",
+    );
+    let began = std::time::Instant::now();
+    let mut command = gallery.bring(&[APP, TOOL]);
+    command.args(["--to-registry", &place]);
+    let output = finish(command).await;
+    let said = told(&output);
+    assert_eq!(output.status.code(), Some(1), "{said}");
+    assert!(began.elapsed() < Duration::from_secs(20), "{said}");
+    gallery.assert_same(&[APP, TOOL]);
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    let why = format!("no image goes to {place}: can't use 127.0.0.1: ");
+    assert_eq!(stderr.matches(&why).count(), 1, "{said}");
+    assert!(!stderr.contains("failed "), "{said}");
+    assert!(said.contains("Failed             2 images"), "{said}");
+}

@@ -169,10 +169,15 @@ impl Gallery {
 
     /// `sync` with the source's images at hand, and a spool of its own.
     pub(crate) fn sync(&self) -> Command {
+        self.command("sync")
+    }
+
+    /// The same of another subcommand.
+    pub(crate) fn command(&self, subcommand: &str) -> Command {
         let mut command = program(self.dir.path());
         let keys = &self.target.options().credentials;
         command
-            .arg("sync")
+            .arg(subcommand)
             .arg("--config")
             .arg(self.path("settings.toml"))
             .arg("--spool")

@@ -122,9 +122,14 @@ fn at_bucket_behind(command: &mut Command, server: &BucketServer, endpoint: &str
 
 /// The same command with the spool that its environment names: the flag goes before the variable.
 pub(crate) fn without_spool_flag(whose: &Program, command: &Command) -> Command {
+    without_spool_flag_at(&whose.path(""), command)
+}
+
+/// The same for who lives in this folder.
+pub(crate) fn without_spool_flag_at(home: &Path, command: &Command) -> Command {
     let arguments: Vec<_> = command.get_args().collect();
     let at = arguments.iter().position(|a| *a == "--spool").unwrap();
-    let mut other = program(&whose.path(""));
+    let mut other = program(home);
     other.args(arguments[..at].iter().chain(&arguments[at + 2..]));
     let environment = command.get_envs();
     other.envs(environment.filter_map(|(name, value)| Some((name, value?))));

@@ -30,7 +30,7 @@ const ANSWER_MAX_BYTES: usize = 8 << 20;
 
 /// The APIs of several regions, with one set of credentials.
 pub(super) struct Apis {
-    options: EcrOptions,
+    pub(super) options: EcrOptions,
     client: Client,
     by_region: Mutex<BTreeMap<String, Arc<Api>>>,
 }
@@ -230,9 +230,10 @@ impl Api {
 
     async fn find(&self) -> SharedCredentialsProvider {
         let EcrOptions { profile, keys, .. } = &self.options;
-        credentials::provider(
-            &credentials::find(&self.region, profile.as_deref(), keys.as_ref()).await,
-        )
+        if let (Some(profile), None) = (profile, keys) {
+            return credentials::of_profile(&self.region, profile);
+        }
+        credentials::provider(&credentials::find(&self.region, None, keys.as_ref()).await)
     }
 }
 

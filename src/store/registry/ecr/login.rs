@@ -13,11 +13,14 @@ use reqwest::Client;
 use reqwest::header::HeaderValue;
 use serde_json::json;
 use tokio::sync::Mutex;
+use tokio::time::Instant;
 
-use super::EcrOptions;
 use super::api::{Api, Apis};
+use super::{EcrAddress, EcrOptions};
 use crate::challenge::{ChallengeError, Login, Logins};
 use crate::events::told;
+use crate::store::registry::address::is_local;
+use crate::store::registry::calls::client;
 use crate::store::{StoreError, StoreErrorKind};
 
 /// A blob that is begun with a password may take long to end.
@@ -31,12 +34,29 @@ struct Password {
     until: Timestamp,
 }
 
+impl Password {
+    /// None where it is none.
+    fn login(&self) -> Option<Login> {
+        let decoded = BASE64_STANDARD.decode(&self.encoded).ok()?;
+        let pair = String::from_utf8(decoded).ok()?;
+        let (user, password) = pair.split_once(':')?;
+        let life = self.until.duration_since(Timestamp::now());
+        // What has ended meanwhile is asked for again at once.
+        let life = Duration::try_from(life).unwrap_or_default();
+        Some(Login::password(user, password).that_ends(Instant::now() + life))
+    }
+}
+
 /// Logins for the registries of ECR, of any region that the credentials are good for; none for others.
 #[derive(Clone)]
 pub struct EcrLogins(Arc<Held>);
 
 struct Held {
     apis: Arc<Apis>,
+    /// Whose credentials they are, in a user's words.
+    whose: String,
+    /// Of a server that is no AWS, whose registries are ECR too.
+    host: Option<String>,
     /// By region: one password opens all registries there that the credentials may use.
     passwords: Mutex<BTreeMap<String, Password>>,
 }
@@ -48,35 +68,57 @@ impl fmt::Debug for EcrLogins {
 }
 
 impl EcrLogins {
+    /// For who reads from registries.
+    pub fn connect(options: EcrOptions, connect_timeout: Duration) -> Result<Self, StoreError> {
+        let is_local = options.endpoint.as_ref().is_some_and(is_local);
+        let client = client(None, is_local, connect_timeout)?;
+        Ok(Self::new(options, client))
+    }
+
     /// `client` must follow no redirect.
     pub fn new(options: EcrOptions, client: Client) -> Self {
         Self::of(Arc::new(Apis::new(options, client)))
     }
 
     pub(super) fn of(apis: Arc<Apis>) -> Self {
+        let endpoint = apis.options.endpoint.as_ref();
+        let host = endpoint.and_then(|endpoint| Some(endpoint.host_str()?.to_owned()));
+        let whose = match &apis.options.profile {
+            Some(profile) => format!("those of the profile '{profile}'"),
+            None => "those that AWS's tools find".to_owned(),
+        };
         Self(Arc::new(Held {
             apis,
+            whose,
+            host,
             passwords: Mutex::default(),
         }))
     }
 
-    /// What goes into `Authorization`. Who comes while it is being asked for waits for the same answer.
-    pub(super) async fn authorization(&self, api: &Api) -> Result<HeaderValue, StoreError> {
-        let encoded = self.encoded(api).await?;
-        header(&encoded).ok_or_else(|| nonsense(api))
+    /// Whether a registry's host is one that a password of ECR may be sent to.
+    fn is_ecr(&self, registry: &str) -> bool {
+        let host = registry
+            .rsplit_once(':')
+            .map_or(registry, |(host, _port)| host);
+        EcrAddress::of_host(registry).is_some() || self.0.host.as_deref() == Some(host)
     }
 
-    async fn encoded(&self, api: &Api) -> Result<String, StoreError> {
+    /// What goes into `Authorization`. Who comes while it is being asked for waits for the same answer.
+    pub(super) async fn authorization(&self, api: &Api) -> Result<HeaderValue, StoreError> {
+        let password = self.password(api).await?;
+        header(&password.encoded).ok_or_else(|| nonsense(api))
+    }
+
+    async fn password(&self, api: &Api) -> Result<Password, StoreError> {
         let mut passwords = self.0.passwords.lock().await;
         if let Some(known) = passwords.get(&api.region)
             && known.until > Timestamp::now()
         {
-            return Ok(known.encoded.clone());
+            return Ok(known.clone());
         }
         let password = ask(api).await?;
-        let encoded = password.encoded.clone();
-        passwords.insert(api.region.clone(), password);
-        Ok(encoded)
+        passwords.insert(api.region.clone(), password.clone());
+        Ok(password)
     }
 
     /// What was sent is no longer good: the next asks anew, unless somebody has already.
@@ -134,22 +176,23 @@ fn nonsense(api: &Api) -> StoreError {
 #[async_trait]
 impl Logins for EcrLogins {
     async fn login(&self, registry: &str) -> Result<Option<Login>, ChallengeError> {
+        if !self.is_ecr(registry) {
+            return Ok(None);
+        }
         // Nothing of a secret is in an error of the API.
         let unread = |error: StoreError| ChallengeError::Unread {
             registry: registry.to_owned(),
-            from: "ECR".to_owned(),
+            from: format!(
+                "ECR with AWS credentials, {} (registry.ecr_source.profile names them)",
+                self.0.whose
+            ),
             what: told(&error),
         };
         let Some(api) = self.0.apis.of_host(registry).map_err(unread)? else {
             return Ok(None);
         };
-        let encoded = self.encoded(&api).await.map_err(unread)?;
-        let decoded = BASE64_STANDARD.decode(encoded).ok();
-        let pair = decoded.and_then(|pair| String::from_utf8(pair).ok());
-        let pair = pair.as_deref().and_then(|pair| pair.split_once(':'));
-        let Some((user, password)) = pair else {
-            return Err(unread(nonsense(&api)));
-        };
-        Ok(Some(Login::password(user, password)))
+        let password = self.password(&api).await.map_err(unread)?;
+        let login = password.login().ok_or_else(|| unread(nonsense(&api)))?;
+        Ok(Some(login))
     }
 }
