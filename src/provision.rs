@@ -22,7 +22,7 @@ pub use self::coverage::{Coverage, ImagesError, Uncovered, of_channel, of_files,
 pub use self::journal::{Journal, Made, MadeKind, StepName, StepState};
 pub use self::kept::{Kept, KeptError, journal_in, keep_in, write_in};
 pub use self::plan::{BadPlan, Moved, Plan, Sights};
-pub use self::preview::{Previewed, preview};
+pub use self::preview::{Previewed, Scratch, preview};
 pub use self::readback::{Dropped, dropped};
 pub use self::steps::{Step, StepError, run};
 use crate::cluster::{ClusterFile, Found, Manifest};

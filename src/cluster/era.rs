@@ -133,6 +133,11 @@ impl Era {
         !self.since(17)
     }
 
+    /// Whether a folder can be a state store for a dry run: since 1.17 (cmd/kops/util/factory.go); 1.8 refuses one.
+    pub fn takes_folder_for_state(self) -> bool {
+        self.since(17)
+    }
+
     /// `kops get assets` came with 1.22, and mode A with it.
     pub fn uses_assets_api(self) -> bool {
         self.since(22)

@@ -19,7 +19,7 @@ use crate::events::Observer;
 use crate::kops::{Kops, KopsOptions};
 use crate::layout::Layout;
 use crate::partition::Partition;
-use crate::provision::{self, Journal, Kept, Site};
+use crate::provision::{self, Journal, Kept, Scratch, Site};
 use crate::store::Store;
 use crate::store::folder::FolderStore;
 use crate::store::s3::{S3Options, S3Store, Way};
@@ -185,6 +185,16 @@ impl Worksite {
         let store = S3Store::connect(options).await?;
         store.prepare(false).await?;
         Ok(Arc::new(store))
+    }
+
+    /// A part of the state store for kops' dry run.
+    pub(super) async fn scratch(&self) -> anyhow::Result<Scratch> {
+        let (bucket, name) = (&self.file.state_store.bucket, &self.file.name);
+        let place = format!("{KEPT}/{name}/preview");
+        Ok(Scratch::Bucket {
+            state_store: format!("s3://{bucket}/{place}"),
+            store: self.state(&format!("{place}/{name}")).await?,
+        })
     }
 
     /// Takes what is kept in the state store, and what is kept here, for the work.
