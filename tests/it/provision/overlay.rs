@@ -52,6 +52,8 @@ pub(super) struct Orders {
     /// Zones where each type is offered, for regions that moto knows nothing of.
     pub(super) offerings: BTreeMap<String, Vec<String>>,
     pub(super) quotas: BTreeMap<String, f64>,
+    /// AWS's clock is so many seconds ahead of this machine's.
+    pub(super) clock_ahead: i64,
     /// Who reads a bucket without credentials gets what AWS China says where no ICP filing is.
     pub(super) refuses_anonymous: bool,
     /// Blocks of snapshots that moto keeps no blocks of, by index.
@@ -141,6 +143,36 @@ impl Overlay {
             making = making.create_bucket_configuration(place);
         }
         making.send().await.unwrap();
+    }
+
+    /// Puts an object.
+    pub(super) async fn put(&self, bucket: &str, key: &str, content: &str) {
+        let put = self.inner.s3("cn-north-1").put_object().bucket(bucket).key(key);
+        put.body(content.as_bytes().to_vec().into()).send().await.unwrap();
+    }
+
+    pub(super) async fn put_policy(&self, bucket: &str, policy: &str) {
+        let put = self.inner.s3("cn-north-1").put_bucket_policy().bucket(bucket);
+        put.policy(policy).send().await.unwrap();
+    }
+
+    /// Lets moto's EC2 do something; what stands in an element of its answer.
+    pub(super) async fn ec2(&self, fields: &[(&str, &str)], element: &str) -> String {
+        let keys = &self.inner.keys;
+        let signature = format!(
+            "AWS4-HMAC-SHA256 Credential={}/20260101/cn-north-1/ec2/aws4_request, SignedHeaders=host, Signature=0",
+            keys.access_key
+        );
+        let body = url::form_urlencoded::Serializer::new(String::new())
+            .append_pair("Version", "2016-11-15")
+            .extend_pairs(fields)
+            .finish();
+        let asking = self.inner.client.post(self.inner.moto.clone());
+        let asking =
+            asking.header("authorization", signature).header("content-type", "application/x-www-form-urlencoded");
+        let answer = asking.body(body).send().await.unwrap().text().await.unwrap();
+        let found = xml::element(&answer, element);
+        found.unwrap_or_else(|| panic!("{fields:?}: {answer}")).to_owned()
     }
 
     /// The keys of a bucket.
@@ -285,7 +317,10 @@ impl Inner {
             return Some((StatusCode::INTERNAL_SERVER_ERROR, HeaderMap::new(), page.into()));
         }
         let (status, code) = orders.refused.get(&asked.operation)?;
-        Some(xml::refusal(*status, code, "as ordered"))
+        Some(match asked.operation.contains("Bucket") {
+            true => xml::refusal_of_s3(*status, code),
+            false => xml::refusal(*status, code, "as ordered"),
+        })
     }
 
     fn is_silent(&self, asked: &Asked) -> bool {
@@ -343,6 +378,12 @@ async fn answer(State(inner): State<Arc<Inner>>, request: Request) -> Response<B
     inner.seen().log.push(asked.clone());
     let (status, headers, body) = inner.answer(&asked).await;
     let mut response = Response::new(Body::from(body));
+    let ahead = inner.orders().clock_ahead;
+    if ahead != 0 {
+        let now = jiff::Timestamp::now() + jiff::SignedDuration::from_secs(ahead);
+        let date = now.strftime("%a, %d %b %Y %H:%M:%S GMT").to_string();
+        response.headers_mut().insert("date", date.parse().unwrap());
+    }
     *response.status_mut() = status;
     for (name, value) in headers {
         let Some(name) = name else { continue };
