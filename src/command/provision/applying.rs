@@ -89,7 +89,7 @@ fn steps(site: &Worksite, kops: &Arc<Kops>, args: &ApplyArgs, rolls: bool) -> Ve
     if site.file.target.kind == TargetKind::Direct {
         steps.push(Box::new(steps::Kubeconfig(Arc::clone(kops))));
         if !args.no_wait {
-            steps.push(Box::new(steps::Ready::new(Arc::clone(kops))));
+            steps.push(Box::new(steps::Ready(Arc::clone(kops))));
         }
     }
     steps

@@ -1,9 +1,9 @@
 //! The addresses of a VPC that is there.
 
-use super::site::Site;
+use super::desk::Desk;
 
 /// A VPC with a subnet in the first zone: their ids.
-pub(super) async fn vpc(site: &Site) -> (String, String) {
+pub(super) async fn vpc(site: &Desk) -> (String, String) {
     let overlay = &site.world.overlay;
     let vpc = overlay
         .ec2(
@@ -23,7 +23,7 @@ pub(super) async fn vpc(site: &Site) -> (String, String) {
 
 #[tokio::test]
 async fn they_are_looked_up_for_the_manifest() {
-    let Some(mut site) = Site::start().await else {
+    let Some(mut site) = Desk::start().await else {
         return;
     };
     let (vpc, subnet) = vpc(&site).await;
@@ -52,7 +52,7 @@ async fn they_are_looked_up_for_the_manifest() {
 
 #[tokio::test]
 async fn what_is_not_there_is_named() {
-    let Some(mut site) = Site::start().await else {
+    let Some(mut site) = Desk::start().await else {
         return;
     };
     let (vpc, subnet) = vpc(&site).await;

@@ -21,8 +21,8 @@ use tokio::task::JoinSet;
 use url::Url;
 
 pub(super) use self::asked::Asked;
-pub(super) use self::tasks::content;
 use self::tasks::Stored;
+pub(super) use self::tasks::content;
 
 /// What is to go otherwise than well, by operation.
 #[derive(Debug, Default)]
@@ -40,6 +40,8 @@ pub(super) struct Orders {
     /// Asks for an image that was just made before it is found, then before it is available.
     pub(super) hidden: u32,
     pub(super) pending: u32,
+    /// Where images are pending; everywhere if None.
+    pub(super) slow_region: Option<String>,
     /// Images that are made in this region fail, with a reason.
     pub(super) image_fails: Option<(String, String)>,
     /// Images that are made from now on end well.
@@ -102,11 +104,19 @@ impl Overlay {
             seen: Mutex::default(),
         });
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let url = format!("http://{}/", listener.local_addr().unwrap()).parse().unwrap();
-        let router = Router::new().fallback(answer).with_state(Arc::clone(&inner));
+        let url = format!("http://{}/", listener.local_addr().unwrap())
+            .parse()
+            .unwrap();
+        let router = Router::new()
+            .fallback(answer)
+            .with_state(Arc::clone(&inner));
         let mut server = JoinSet::new();
         server.spawn(async move { axum::serve(listener, router).await.unwrap() });
-        Self { inner, url, _server: server }
+        Self {
+            inner,
+            url,
+            _server: server,
+        }
     }
 
     pub(super) fn url(&self) -> &Url {
@@ -147,12 +157,24 @@ impl Overlay {
 
     /// Puts an object.
     pub(super) async fn put(&self, bucket: &str, key: &str, content: &str) {
-        let put = self.inner.s3("cn-north-1").put_object().bucket(bucket).key(key);
-        put.body(content.as_bytes().to_vec().into()).send().await.unwrap();
+        let put = self
+            .inner
+            .s3("cn-north-1")
+            .put_object()
+            .bucket(bucket)
+            .key(key);
+        put.body(content.as_bytes().to_vec().into())
+            .send()
+            .await
+            .unwrap();
     }
 
     pub(super) async fn put_policy(&self, bucket: &str, policy: &str) {
-        let put = self.inner.s3("cn-north-1").put_bucket_policy().bucket(bucket);
+        let put = self
+            .inner
+            .s3("cn-north-1")
+            .put_bucket_policy()
+            .bucket(bucket);
         put.policy(policy).send().await.unwrap();
     }
 
@@ -168,25 +190,56 @@ impl Overlay {
             .extend_pairs(fields)
             .finish();
         let asking = self.inner.client.post(self.inner.moto.clone());
-        let asking =
-            asking.header("authorization", signature).header("content-type", "application/x-www-form-urlencoded");
-        let answer = asking.body(body).send().await.unwrap().text().await.unwrap();
+        let asking = asking
+            .header("authorization", signature)
+            .header("content-type", "application/x-www-form-urlencoded");
+        let answer = asking
+            .body(body)
+            .send()
+            .await
+            .unwrap()
+            .text()
+            .await
+            .unwrap();
         let found = xml::element(&answer, element);
-        found.unwrap_or_else(|| panic!("{fields:?}: {answer}")).to_owned()
+        found
+            .unwrap_or_else(|| panic!("{fields:?}: {answer}"))
+            .to_owned()
     }
 
     /// The keys of a bucket.
     pub(super) async fn keys(&self, bucket: &str) -> Vec<String> {
-        let listed = self.inner.s3("us-east-1").list_objects_v2().bucket(bucket).send().await.unwrap();
-        listed.contents().iter().map(|object| object.key().unwrap().to_owned()).collect()
+        let listed = self
+            .inner
+            .s3("us-east-1")
+            .list_objects_v2()
+            .bucket(bucket)
+            .send()
+            .await
+            .unwrap();
+        listed
+            .contents()
+            .iter()
+            .map(|object| object.key().unwrap().to_owned())
+            .collect()
     }
 
     /// Puts something else as the first part of what is on its way to a key.
     pub(super) async fn put_strange_part(&self, bucket: &str, key: &str) {
         let client = self.inner.s3("cn-north-1");
-        let uploads = client.list_multipart_uploads().bucket(bucket).send().await.unwrap();
+        let uploads = client
+            .list_multipart_uploads()
+            .bucket(bucket)
+            .send()
+            .await
+            .unwrap();
         let id = uploads.uploads()[0].upload_id().unwrap();
-        let put = client.upload_part().bucket(bucket).key(key).upload_id(id).part_number(1);
+        let put = client
+            .upload_part()
+            .bucket(bucket)
+            .key(key)
+            .upload_id(id)
+            .part_number(1);
         put.body(vec![7; 5 << 20].into()).send().await.unwrap();
     }
 
@@ -203,8 +256,8 @@ impl Overlay {
     }
 
     /// What is made from now on does well; what failed stays so.
-    pub(super) fn heal(&self, heals: bool) {
-        self.orders().heals = heals;
+    pub(super) fn heal(&self) {
+        self.orders().heals = true;
         let mut seen = self.inner.seen();
         let failing: Vec<_> = seen.images.keys().cloned().collect();
         seen.failed.extend(failing);
@@ -254,7 +307,10 @@ impl Inner {
         let url = format!("{}{}", self.moto.as_str().trim_end_matches('/'), asked.path);
         let mut request = self.client.request(asked.method.clone(), url);
         for (name, value) in &asked.headers {
-            if !matches!(name.as_str(), "host" | "content-length" | "connection" | "transfer-encoding" | "expect") {
+            if !matches!(
+                name.as_str(),
+                "host" | "content-length" | "connection" | "transfer-encoding" | "expect"
+            ) {
                 request = request.header(name, value);
             }
         }
@@ -269,7 +325,11 @@ impl Inner {
             .append_pair("Version", "2016-11-15")
             .extend_pairs(fields)
             .finish();
-        self.forward(&Asked { body: body.into(), ..asked.clone() }).await
+        self.forward(&Asked {
+            body: body.into(),
+            ..asked.clone()
+        })
+        .await
     }
 
     async fn answer(&self, asked: &Asked) -> Answer {
@@ -295,8 +355,11 @@ impl Inner {
             "GetSnapshotBlock" => self.get_block(asked).await,
             "GetParameter" => self.parameter(asked).await,
             "GetServiceQuota" => self.quota(asked),
+            "CompleteMultipartUpload" | "ListParts" => self.renamed(asked).await,
             "DescribeWarmPool" => self.warm_pool(asked).await,
-            _ if asked.is_anonymous() && self.orders().refuses_anonymous => xml::refusal_of_s3(403, "AccessDenied"),
+            _ if asked.is_anonymous() && self.orders().refuses_anonymous => {
+                xml::refusal_of_s3(403, "AccessDenied")
+            }
             _ => self.forward(asked).await,
         }
     }
@@ -310,11 +373,19 @@ impl Inner {
             is_left.then_some(())
         };
         if take(|orders| &mut orders.throttled).is_some() {
-            return Some(xml::refusal(503, "RequestLimitExceeded", "Request limit exceeded."));
+            return Some(xml::refusal(
+                503,
+                "RequestLimitExceeded",
+                "Request limit exceeded.",
+            ));
         }
         if take(|orders| &mut orders.html).is_some() {
             let page = "<!doctype html><html lang=en><title>500 Internal Server Error</title>";
-            return Some((StatusCode::INTERNAL_SERVER_ERROR, HeaderMap::new(), page.into()));
+            return Some((
+                StatusCode::INTERNAL_SERVER_ERROR,
+                HeaderMap::new(),
+                page.into(),
+            ));
         }
         let (status, code) = orders.refused.get(&asked.operation)?;
         Some(match asked.operation.contains("Bucket") {
@@ -325,7 +396,12 @@ impl Inner {
 
     fn is_silent(&self, asked: &Asked) -> bool {
         let orders = self.orders();
-        let count = self.seen().log.iter().filter(|other| other.operation == asked.operation).count();
+        let count = self
+            .seen()
+            .log
+            .iter()
+            .filter(|other| other.operation == asked.operation)
+            .count();
         let after = orders.silent_after.get(&asked.operation);
         orders.silent.contains(&asked.operation) || after.is_some_and(|after| count > *after)
     }
@@ -335,22 +411,36 @@ impl Inner {
         if offerings.is_empty() {
             return self.forward(asked).await;
         }
-        let wanted: Vec<&str> = asked.fields().filter(|(name, _)| name.starts_with("Filter.1.Value.")).map(|(_, value)| value).collect();
+        let wanted: Vec<&str> = asked
+            .fields()
+            .filter(|(name, _)| name.starts_with("Filter.1.Value."))
+            .map(|(_, value)| value)
+            .collect();
         let items = offerings.iter().filter(|(kind, _)| wanted.contains(&kind.as_str())).flat_map(|(kind, zones)| {
             zones.iter().map(move |zone| {
                 format!("<item><instanceType>{kind}</instanceType><locationType>availability-zone</locationType><location>{zone}</location></item>")
             })
         });
         let items: String = items.collect();
-        xml::answer("DescribeInstanceTypeOfferings", &format!("<instanceTypeOfferingSet>{items}</instanceTypeOfferingSet>"))
+        xml::answer(
+            "DescribeInstanceTypeOfferings",
+            &format!("<instanceTypeOfferingSet>{items}</instanceTypeOfferingSet>"),
+        )
     }
 
     async fn parameter(&self, asked: &Asked) -> Answer {
         let told = asked.json();
         let name = told["Name"].as_str().unwrap_or_default().to_owned();
-        let known = self.orders().parameters.get(&(asked.region.clone(), name.clone())).cloned();
+        let known = self
+            .orders()
+            .parameters
+            .get(&(asked.region.clone(), name.clone()))
+            .cloned();
         match known {
-            Some(value) => xml::json(200, &serde_json::json!({"Parameter": {"Name": name, "Type": "String", "Value": value}})),
+            Some(value) => xml::json(
+                200,
+                &serde_json::json!({"Parameter": {"Name": name, "Type": "String", "Value": value}}),
+            ),
             None => self.forward(asked).await,
         }
     }
@@ -359,9 +449,26 @@ impl Inner {
         let told = asked.json();
         let code = told["QuotaCode"].as_str().unwrap_or_default();
         match self.orders().quotas.get(code) {
-            Some(value) => xml::json(200, &serde_json::json!({"Quota": {"QuotaCode": code, "Value": value}})),
-            None => xml::json(400, &serde_json::json!({"__type": "NoSuchResourceException", "message": "no such quota"})),
+            Some(value) => xml::json(
+                200,
+                &serde_json::json!({"Quota": {"QuotaCode": code, "Value": value}}),
+            ),
+            None => xml::json(
+                400,
+                &serde_json::json!({"__type": "NoSuchResourceException", "message": "no such quota"}),
+            ),
         }
+    }
+
+    /// moto gives the answer another name than AWS does, which the SDK does not read.
+    async fn renamed(&self, asked: &Asked) -> Answer {
+        let (status, headers, body) = self.forward(asked).await;
+        let (wrong, right) = (
+            format!("{}Response", asked.operation),
+            format!("{}Result", asked.operation),
+        );
+        let text = String::from_utf8_lossy(&body).replace(&wrong, &right);
+        (status, headers, text.into())
     }
 
     /// moto fails where AWS says that there is no such group.

@@ -7,18 +7,18 @@ use kops_mirror::loopback::registry::{LoopbackRegistry, Options};
 use kops_mirror::store::bucket_policy::{Readers, bucket_policy};
 use serde_json::Value;
 
+use super::desk::Desk;
 use super::network::vpc;
-use super::site::Site;
 use super::world::CHINA;
 
 /// The findings of these checks, and how it ended.
-async fn found(site: &Site, flags: &str) -> (Option<i32>, Vec<Value>) {
+async fn found(site: &Desk, flags: &str) -> (Option<i32>, Vec<Value>) {
     let (code, told) = site.json(&format!("preflight {flags}")).await;
     (code, told.as_array().unwrap().clone())
 }
 
 /// The one finding of one check: its weight and what it says.
-async fn one(site: &Site, check: &str) -> (String, String) {
+async fn one(site: &Desk, check: &str) -> (String, String) {
     let (_, found) = found(site, &format!("--only {check}")).await;
     assert_eq!(found.len(), 1, "{found:#?}");
     let text = |name: &str| found[0][name].as_str().unwrap_or_default().to_owned();
@@ -34,7 +34,7 @@ fn content(asset: &Asset) -> String {
 }
 
 /// A mirror with an index of what kops and nodes read first.
-async fn mirror(site: &Site) {
+async fn mirror(site: &Desk) {
     let (overlay, bucket) = (&site.world.overlay, site.mirror_bucket());
     overlay.make_bucket(&bucket, CHINA).await;
     let mut files = Vec::new();
@@ -94,7 +94,7 @@ async fn mirror(site: &Site) {
 
 #[tokio::test]
 async fn whose_credentials_they_are_is_told_by_the_partition() {
-    let Some(mut site) = Site::start().await else {
+    let Some(mut site) = Desk::start().await else {
         return;
     };
     let (weight, what) = one(&site, "P01").await;
@@ -117,7 +117,7 @@ async fn whose_credentials_they_are_is_told_by_the_partition() {
 
 #[tokio::test]
 async fn zones_offerings_and_quotas_are_those_of_the_region() {
-    let Some(mut site) = Site::start().await else {
+    let Some(mut site) = Desk::start().await else {
         return;
     };
     assert_eq!(one(&site, "P03").await.0, "fine");
@@ -160,7 +160,7 @@ async fn zones_offerings_and_quotas_are_those_of_the_region() {
 
 #[tokio::test]
 async fn a_right_that_is_missing_is_named_and_stops_nothing() {
-    let Some(site) = Site::start().await else {
+    let Some(site) = Desk::start().await else {
         return;
     };
     let denied = [
@@ -196,7 +196,7 @@ async fn a_right_that_is_missing_is_named_and_stops_nothing() {
 
 #[tokio::test]
 async fn the_state_store_is_looked_at() {
-    let Some(site) = Site::start().await else {
+    let Some(site) = Desk::start().await else {
         return;
     };
     assert_eq!(one(&site, "P05").await.0, "fine");
@@ -210,7 +210,7 @@ async fn the_state_store_is_looked_at() {
 
 #[tokio::test]
 async fn the_mirror_is_read_as_nodes_read_it() {
-    let Some(mut site) = Site::start().await else {
+    let Some(mut site) = Desk::start().await else {
         return;
     };
     mirror(&site).await;
@@ -276,7 +276,7 @@ async fn the_mirror_is_read_as_nodes_read_it() {
 
 #[tokio::test]
 async fn a_vpc_is_looked_at_with_its_ways_out() {
-    let Some(mut site) = Site::start().await else {
+    let Some(mut site) = Desk::start().await else {
         return;
     };
     let (vpc, subnet) = vpc(&site).await;
@@ -376,7 +376,7 @@ async fn a_vpc_is_looked_at_with_its_ways_out() {
 
 #[tokio::test]
 async fn an_image_is_looked_for_in_the_region() {
-    let Some(mut site) = Site::start().await else {
+    let Some(mut site) = Desk::start().await else {
         return;
     };
     let (_, told) = found(&site, "--only P11").await;
@@ -412,7 +412,7 @@ async fn an_image_is_looked_for_in_the_region() {
 
 #[tokio::test]
 async fn strangers_and_leftovers_are_found() {
-    let Some(site) = Site::start().await else {
+    let Some(site) = Desk::start().await else {
         return;
     };
     assert_eq!(one(&site, "P20").await.0, "fine");
@@ -458,7 +458,7 @@ async fn strangers_and_leftovers_are_found() {
 
 #[tokio::test]
 async fn mirrors_of_registries_are_asked() {
-    let Some(mut site) = Site::start().await else {
+    let Some(mut site) = Desk::start().await else {
         return;
     };
     let registry = LoopbackRegistry::start(Options::default()).unwrap();
@@ -477,7 +477,7 @@ async fn mirrors_of_registries_are_asked() {
 
 #[tokio::test]
 async fn a_table_says_what_to_do_and_checks_can_be_left_out() {
-    let Some(site) = Site::start().await else {
+    let Some(site) = Desk::start().await else {
         return;
     };
     let (code, said) = site

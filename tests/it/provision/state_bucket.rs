@@ -3,17 +3,17 @@
 use kops_mirror::partition::Partition;
 use serde_json::Value;
 
-use super::site::Site;
+use super::desk::Desk;
 use super::world::{CHINA, GLOBAL};
 
-fn journal(site: &Site) -> Value {
+fn journal(site: &Desk) -> Value {
     let text = std::fs::read(site.folder().join("state.json")).unwrap();
     serde_json::from_slice(&text).unwrap()
 }
 
 #[tokio::test]
 async fn it_is_made_once_with_everything_set_and_noted() {
-    let Some(site) = Site::start().await else {
+    let Some(site) = Desk::start().await else {
         return;
     };
     let (code, said) = site.said("state-bucket check").await;
@@ -51,7 +51,7 @@ async fn it_is_made_once_with_everything_set_and_noted() {
 
 #[tokio::test]
 async fn one_that_was_there_keeps_its_policy_and_is_nobody_s_to_remove() {
-    let Some(site) = Site::start().await else {
+    let Some(site) = Desk::start().await else {
         return;
     };
     site.world.overlay.make_bucket(&site.bucket, CHINA).await;
@@ -81,7 +81,7 @@ async fn one_that_was_there_keeps_its_policy_and_is_nobody_s_to_remove() {
 
 #[tokio::test]
 async fn a_run_that_ended_in_between_is_gone_on_with() {
-    let Some(site) = Site::start().await else {
+    let Some(site) = Desk::start().await else {
         return;
     };
     let refused = (403, "AccessDenied".to_owned());
@@ -102,7 +102,7 @@ async fn a_run_that_ended_in_between_is_gone_on_with() {
 
 #[tokio::test]
 async fn a_key_of_kms_is_set_where_one_is_wanted() {
-    let Some(mut site) = Site::start().await else {
+    let Some(mut site) = Desk::start().await else {
         return;
     };
     let key = "arn:aws-cn:kms:cn-north-1:123456789012:key/1234abcd-12ab-34cd-56ef-1234567890ab";
@@ -128,7 +128,7 @@ async fn a_key_of_kms_is_set_where_one_is_wanted() {
 
 #[tokio::test]
 async fn what_can_t_be_is_said_with_its_reason() {
-    let Some(mut site) = Site::start().await else {
+    let Some(mut site) = Desk::start().await else {
         return;
     };
     // Somebody else's.

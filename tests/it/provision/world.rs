@@ -42,7 +42,11 @@ impl World {
         let moto: Url = moto.parse().unwrap();
         let keys = account(&moto).await;
         let overlay = Overlay::start(moto, keys.clone()).await;
-        Some(Self { overlay, keys, dir: TempDir::new().unwrap() })
+        Some(Self {
+            overlay,
+            keys,
+            dir: TempDir::new().unwrap(),
+        })
     }
 
     pub(super) fn settings(&self, region: &str) -> CloudSettings {
@@ -78,7 +82,10 @@ impl World {
         let (from, to) = (name("from"), name("to"));
         self.overlay.make_bucket(&from, GLOBAL).await;
         self.overlay.make_bucket(&to, CHINA).await;
-        Buckets { from: self.depot(&from, GLOBAL).await, to: self.depot(&to, CHINA).await }
+        Buckets {
+            from: self.depot(&from, GLOBAL).await,
+            to: self.depot(&to, CHINA).await,
+        }
     }
 
     pub(super) fn order(&self, engine: CopyEngine) -> CopyOrder {
@@ -112,10 +119,15 @@ async fn account(moto: &Url) -> Keys {
         .unwrap();
     let text = answer.text().await.unwrap();
     let field = |name: &str| {
-        let (_, rest) = text.split_once(&format!("<{name}>")).unwrap_or_else(|| panic!("{text}"));
+        let (_, rest) = text
+            .split_once(&format!("<{name}>"))
+            .unwrap_or_else(|| panic!("{text}"));
         rest.split_once('<').unwrap().0.to_owned()
     };
-    Keys { access_key: field("AccessKeyId"), secret_key: field("SecretAccessKey") }
+    Keys {
+        access_key: field("AccessKeyId"),
+        secret_key: field("SecretAccessKey"),
+    }
 }
 
 fn fastrand_account() -> String {

@@ -22,9 +22,22 @@ impl Asked {
     pub(super) async fn read(request: Request) -> Self {
         let (head, body) = request.into_parts();
         let body = to_bytes(body, 256 << 20).await.unwrap();
-        let path = head.uri.path_and_query().map_or("/", |path| path.as_str()).to_owned();
-        let scope = head.headers.get("authorization").and_then(|value| value.to_str().ok()).unwrap_or_default();
-        let scope: Vec<&str> = scope.split("Credential=").nth(1).unwrap_or_default().split('/').collect();
+        let path = head
+            .uri
+            .path_and_query()
+            .map_or("/", |path| path.as_str())
+            .to_owned();
+        let scope = head
+            .headers
+            .get("authorization")
+            .and_then(|value| value.to_str().ok())
+            .unwrap_or_default();
+        let scope: Vec<&str> = scope
+            .split("Credential=")
+            .nth(1)
+            .unwrap_or_default()
+            .split('/')
+            .collect();
         let service = scope.get(3).copied().unwrap_or("s3").to_owned();
         let region = scope.get(2).copied().unwrap_or_default().to_owned();
         let fields: Vec<(String, String)> = match service.as_str() {
@@ -32,26 +45,43 @@ impl Asked {
             _ => Vec::new(),
         };
         let operation = operation(&service, &head.method, &path, &head.headers, &fields);
-        Self { operation, region, method: head.method, path, headers: head.headers, body, fields }
+        Self {
+            operation,
+            region,
+            method: head.method,
+            path,
+            headers: head.headers,
+            body,
+            fields,
+        }
     }
 
     /// The fields of a form.
     pub(crate) fn fields(&self) -> impl Iterator<Item = (&str, &str)> {
-        self.fields.iter().map(|(name, value)| (name.as_str(), value.as_str()))
+        self.fields
+            .iter()
+            .map(|(name, value)| (name.as_str(), value.as_str()))
     }
 
     pub(crate) fn field(&self, name: &str) -> Option<&str> {
-        self.fields().find(|(other, _)| *other == name).map(|(_, value)| value)
+        self.fields()
+            .find(|(other, _)| *other == name)
+            .map(|(_, value)| value)
     }
 
     /// A tag of what is to be made.
     pub(crate) fn tag(&self, key: &str) -> Option<&str> {
-        let (name, _) = self.fields().find(|(name, value)| name.ends_with(".Key") && *value == key)?;
+        let (name, _) = self
+            .fields()
+            .find(|(name, value)| name.ends_with(".Key") && *value == key)?;
         self.field(&name.replace(".Key", ".Value"))
     }
 
     pub(crate) fn header(&self, name: &str) -> &str {
-        self.headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default()
+        self.headers
+            .get(name)
+            .and_then(|value| value.to_str().ok())
+            .unwrap_or_default()
     }
 
     pub(crate) fn json(&self) -> serde_json::Value {
@@ -69,9 +99,17 @@ impl Asked {
     }
 }
 
-fn operation(service: &str, method: &Method, path: &str, headers: &HeaderMap, fields: &[(String, String)]) -> String {
+fn operation(
+    service: &str,
+    method: &Method,
+    path: &str,
+    headers: &HeaderMap,
+    fields: &[(String, String)],
+) -> String {
     let action = fields.iter().find(|(name, _)| name == "Action");
-    let target = headers.get("x-amz-target").and_then(|value| value.to_str().ok());
+    let target = headers
+        .get("x-amz-target")
+        .and_then(|value| value.to_str().ok());
     if let Some((_, action)) = action {
         return action.clone();
     }
@@ -94,9 +132,12 @@ fn operation(service: &str, method: &Method, path: &str, headers: &HeaderMap, fi
         ("s3", "POST", _) if query.contains("uploadId=") => "CompleteMultipartUpload",
         ("s3", "POST", _) if query.contains("uploads") => "CreateMultipartUpload",
         ("s3", "PUT", [_]) => "CreateBucket",
+        ("s3", "GET", _) if query.contains("uploadId=") => "ListParts",
         ("s3", "DELETE", _) if query.contains("uploadId=") => "AbortMultipartUpload",
         ("s3", "DELETE", _) => "DeleteObject",
-        ("s3", "GET", [_, _, ..]) if query.is_empty() || query.contains("x-id=GetObject") => "GetObject",
+        ("s3", "GET", [_, _, ..]) if query.is_empty() || query.contains("x-id=GetObject") => {
+            "GetObject"
+        }
         _ => "",
     };
     match name {
@@ -116,5 +157,8 @@ fn property(service: &str, query: &str) -> Option<&'static str> {
         ("tagging", "Tagging"),
     ];
     let name = query.split(['=', '&']).next().filter(|_| service == "s3")?;
-    PROPERTIES.into_iter().find(|(property, _)| *property == name).map(|(_, words)| words)
+    PROPERTIES
+        .into_iter()
+        .find(|(property, _)| *property == name)
+        .map(|(_, words)| words)
 }

@@ -33,7 +33,10 @@ impl Inner {
         if !is_right {
             return invalid("the checksum is not the block's");
         }
-        let (snapshot, index) = (asked.segment(1).to_owned(), asked.segment(3).parse().unwrap());
+        let (snapshot, index) = (
+            asked.segment(1).to_owned(),
+            asked.segment(3).parse().unwrap(),
+        );
         if let Some((blocks, _)) = self.seen().snapshots.get_mut(&snapshot) {
             blocks.insert(index, digest);
         }
@@ -66,11 +69,18 @@ impl Inner {
         }
         let indexes: Vec<u64> = self.orders().disk.keys().copied().collect();
         let query = asked.path.split_once("pageToken=").map(|(_, rest)| rest);
-        let from: usize = query.and_then(|token| token.split('&').next()?.parse().ok()).unwrap_or(0);
+        let from: usize = query
+            .and_then(|token| token.split('&').next()?.parse().ok())
+            .unwrap_or(0);
         let page = indexes.iter().skip(from).take(PAGE);
-        let blocks: Vec<_> = page.map(|index| json!({"BlockIndex": index, "BlockToken": format!("t/{index}==")})).collect();
+        let blocks: Vec<_> = page
+            .map(|index| json!({"BlockIndex": index, "BlockToken": format!("t/{index}==")}))
+            .collect();
         let next = (from + PAGE < indexes.len()).then(|| (from + PAGE).to_string());
-        xml::json(200, &json!({"Blocks": blocks, "NextToken": next, "VolumeSize": 8, "BlockSize": BLOCK_BYTES}))
+        xml::json(
+            200,
+            &json!({"Blocks": blocks, "NextToken": next, "VolumeSize": 8, "BlockSize": BLOCK_BYTES}),
+        )
     }
 
     pub(super) async fn get_block(&self, asked: &Asked) -> Answer {
@@ -80,7 +90,10 @@ impl Inner {
         let index: u64 = asked.segment(3).parse().unwrap();
         let (data, is_spoiled) = {
             let orders = self.orders();
-            (orders.disk.get(&index).cloned(), orders.spoiled.contains(&index))
+            (
+                orders.disk.get(&index).cloned(),
+                orders.spoiled.contains(&index),
+            )
         };
         let token = format!("blockToken=t%2F{index}%3D%3D");
         let Some(mut data) = data.filter(|_| asked.path.contains(&token)) else {
@@ -105,7 +118,10 @@ impl Inner {
         let edited = xml::edited(&text, "snapshotSet", |item| {
             let id = xml::element(item, "snapshotId").unwrap_or_default();
             let seen = self.seen();
-            let is_pending = seen.snapshots.get(id).is_some_and(|(_, is_complete)| !is_complete);
+            let is_pending = seen
+                .snapshots
+                .get(id)
+                .is_some_and(|(_, is_complete)| !is_complete);
             Some(match is_pending {
                 true => item.replace("<status>completed<", "<status>pending<"),
                 false => item.to_owned(),
@@ -116,5 +132,8 @@ impl Inner {
 }
 
 fn invalid(why: &str) -> Answer {
-    xml::json(400, &json!({"__type": "ValidationException", "Message": why, "Reason": "INVALID_PARAMETER_VALUE"}))
+    xml::json(
+        400,
+        &json!({"__type": "ValidationException", "Message": why, "Reason": "INVALID_PARAMETER_VALUE"}),
+    )
 }

@@ -21,7 +21,9 @@ impl Inner {
         let edited = xml::edited(text, "imagesSet", |item| {
             let id = xml::element(item, "imageId").unwrap().to_owned();
             let mut seen = self.seen();
-            let Some((hidden, left)) = seen.images.get_mut(&id) else { return Some(item.to_owned()) };
+            let Some((hidden, left)) = seen.images.get_mut(&id) else {
+                return Some(item.to_owned());
+            };
             if *hidden > 0 {
                 *hidden -= 1;
                 is_hidden |= by_id.as_deref() == Some(&id);
@@ -32,12 +34,19 @@ impl Inner {
                 return Some(item.replace("<imageState>available<", "<imageState>pending<"));
             }
             let is_well = heals && !seen.failed.contains(&id);
-            let Some((_, why)) = fails.as_ref().filter(|_| !is_well) else { return Some(item.to_owned()) };
-            let reason = format!("<imageState>failed</imageState><stateReason><code>Client.InternalError</code><message>{why}</message></stateReason>");
+            let Some((_, why)) = fails.as_ref().filter(|_| !is_well) else {
+                return Some(item.to_owned());
+            };
+            let reason = format!(
+                "<imageState>failed</imageState><stateReason><code>Client.InternalError</code><message>{why}</message></stateReason>"
+            );
             Some(item.replace("<imageState>available</imageState>", &reason))
         });
         if is_hidden {
-            let message = format!("The image id '[{}]' does not exist", by_id.unwrap_or_default());
+            let message = format!(
+                "The image id '[{}]' does not exist",
+                by_id.unwrap_or_default()
+            );
             return xml::refusal(400, "InvalidAMIID.NotFound", &message);
         }
         (status, headers, edited.into())
@@ -45,7 +54,20 @@ impl Inner {
 
     /// Lets moto make an image, and gives it what moto forgets.
     pub(super) async fn make_image(&self, asked: &Asked) -> Answer {
-        let answer = self.forward(asked).await;
+        // moto knows no tags of snapshots here, and forgets those of images.
+        let without: Vec<_> = asked
+            .fields()
+            .filter(|(name, _)| !name.starts_with("TagSpecification"))
+            .collect();
+        let body = url::form_urlencoded::Serializer::new(String::new())
+            .extend_pairs(without)
+            .finish();
+        let answer = self
+            .forward(&Asked {
+                body: body.into(),
+                ..asked.clone()
+            })
+            .await;
         self.note(asked, &answer).await;
         answer
     }
@@ -62,10 +84,16 @@ impl Inner {
 
     pub(super) async fn note(&self, asked: &Asked, answer: &Answer) {
         let text = String::from_utf8_lossy(&answer.2).into_owned();
-        let Some(id) = xml::element(&text, "imageId") else { return };
+        let Some(id) = xml::element(&text, "imageId") else {
+            return;
+        };
         let asks = {
             let orders = self.orders();
-            (orders.hidden, orders.pending)
+            let is_slow = orders
+                .slow_region
+                .as_ref()
+                .is_none_or(|region| *region == asked.region);
+            (orders.hidden, if is_slow { orders.pending } else { 0 })
         };
         self.seen().images.insert(id.to_owned(), asks);
         let snapshot = self.snapshot_of(asked, id).await;
@@ -86,7 +114,12 @@ impl Inner {
         }
         let names: Vec<String> = tags.iter().map(|(name, _)| format!("Tag.{name}")).collect();
         let mut fields = vec![("Action", "CreateTags"), ("ResourceId.1", resource)];
-        fields.extend(names.iter().zip(&tags).map(|(name, (_, value))| (name.as_str(), *value)));
+        fields.extend(
+            names
+                .iter()
+                .zip(&tags)
+                .map(|(name, (_, value))| (name.as_str(), *value)),
+        );
         let (status, _, body) = self.ask_ec2(asked, &fields).await;
         assert!(status.is_success(), "{body:?}");
     }

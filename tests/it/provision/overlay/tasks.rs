@@ -25,7 +25,11 @@ impl Inner {
     pub(super) async fn store_image(&self, asked: &Asked) -> Answer {
         let image = asked.field("ImageId").unwrap_or_default().to_owned();
         let bucket = asked.field("Bucket").unwrap_or_default().to_owned();
-        let fields = [("Action", "DescribeImages"), ("ImageId.1", image.as_str()), ("Owner.1", "self")];
+        let fields = [
+            ("Action", "DescribeImages"),
+            ("ImageId.1", image.as_str()),
+            ("Owner.1", "self"),
+        ];
         let (status, _, body) = self.ask_ec2(asked, &fields).await;
         let text = String::from_utf8_lossy(&body).into_owned();
         // Public images can't be stored: they must be the account's own.
@@ -37,7 +41,9 @@ impl Inner {
             .map_while(|n| {
                 let key = asked.field(&format!("S3ObjectTag.{n}.Key"))?;
                 let value = asked.field(&format!("S3ObjectTag.{n}.Value"))?;
-                let encoded = |text: &str| url::form_urlencoded::byte_serialize(text.as_bytes()).collect::<String>();
+                let encoded = |text: &str| {
+                    url::form_urlencoded::byte_serialize(text.as_bytes()).collect::<String>()
+                };
                 Some(format!("{}={}", encoded(key), encoded(value)))
             })
             .collect();
@@ -52,7 +58,10 @@ impl Inner {
             why: String::new(),
             began,
         });
-        xml::answer("CreateStoreImageTask", &format!("<objectKey>{image}.bin</objectKey>"))
+        xml::answer(
+            "CreateStoreImageTask",
+            &format!("<objectKey>{image}.bin</objectKey>"),
+        )
     }
 
     pub(super) async fn store_tasks(&self, asked: &Asked) -> Answer {
@@ -64,7 +73,10 @@ impl Inner {
             items.push_str(&task.item());
         }
         self.seen().stored = tasks;
-        xml::answer("DescribeStoreImageTasks", &format!("<storeImageTaskResultSet>{items}</storeImageTaskResultSet>"))
+        xml::answer(
+            "DescribeStoreImageTasks",
+            &format!("<storeImageTaskResultSet>{items}</storeImageTaskResultSet>"),
+        )
     }
 
     async fn advance(&self, asked: &Asked, task: &mut Stored) {
@@ -110,14 +122,29 @@ impl Inner {
                 .part_number(number)
                 .body(ByteStream::from(part.to_vec()));
             let put = put.send().await.unwrap();
-            parts.push(CompletedPart::builder().part_number(number).e_tag(put.e_tag().unwrap()).build());
+            parts.push(
+                CompletedPart::builder()
+                    .part_number(number)
+                    .e_tag(put.e_tag().unwrap())
+                    .build(),
+            );
         }
-        client
+        let completing = client
             .complete_multipart_upload()
             .bucket(&task.bucket)
             .key(&key)
             .upload_id(id)
-            .multipart_upload(CompletedMultipartUpload::builder().set_parts(Some(parts)).build())
+            .multipart_upload(
+                CompletedMultipartUpload::builder()
+                    .set_parts(Some(parts))
+                    .build(),
+            );
+        // moto gives its answer another name than AWS, which the SDK does not read.
+        drop(completing.send().await);
+        client
+            .head_object()
+            .bucket(&task.bucket)
+            .key(&key)
             .send()
             .await
             .unwrap();
@@ -127,14 +154,26 @@ impl Inner {
     pub(super) async fn restore_image(&self, asked: &Asked) -> Answer {
         let bucket = asked.field("Bucket").unwrap_or_default();
         let key = asked.field("ObjectKey").unwrap_or_default();
-        let got = self.s3(&asked.region).get_object().bucket(bucket).key(key).send().await;
+        let got = self
+            .s3(&asked.region)
+            .get_object()
+            .bucket(bucket)
+            .key(key)
+            .send()
+            .await;
         let Ok(got) = got else {
             return xml::refusal(400, "InvalidParameterValue", "There is no such object");
         };
-        let is_named = got.metadata().is_some_and(|metadata| metadata.contains_key("ami-name"));
+        let is_named = got
+            .metadata()
+            .is_some_and(|metadata| metadata.contains_key("ami-name"));
         let body = got.body.collect().await.unwrap().into_bytes();
         if body != content() || !is_named {
-            return xml::refusal(400, "InvalidParameterValue", "The object is no stored image");
+            return xml::refusal(
+                400,
+                "InvalidParameterValue",
+                "The object is no stored image",
+            );
         }
         let name = asked.field("Name").unwrap_or_default();
         let fields = [("Action", "RegisterImage"), ("Name", name)];
@@ -142,7 +181,10 @@ impl Inner {
         assert!(status.is_success(), "{body:?}");
         let text = String::from_utf8_lossy(&body).into_owned();
         let id = xml::element(&text, "imageId").unwrap();
-        let answer = xml::answer("CreateRestoreImageTask", &format!("<imageId>{id}</imageId>"));
+        let answer = xml::answer(
+            "CreateRestoreImageTask",
+            &format!("<imageId>{id}</imageId>"),
+        );
         self.note(asked, &answer).await;
         answer
     }
@@ -150,7 +192,14 @@ impl Inner {
 
 impl Stored {
     fn item(&self) -> String {
-        let Self { image, bucket, state, why, began, .. } = self;
+        let Self {
+            image,
+            bucket,
+            state,
+            why,
+            began,
+            ..
+        } = self;
         let percent = if *state == "InProgress" { 40 } else { 100 };
         format!(
             "<item><amiId>{image}</amiId><bucket>{bucket}</bucket><progressPercentage>{percent}</progressPercentage>\

@@ -17,32 +17,50 @@ pub(super) fn refusal(status: u16, code: &str, message: &str) -> Answer {
     let body = format!(
         "<Response><Errors><Error><Code>{code}</Code><Message>{message}</Message></Error></Errors><RequestID>overlay</RequestID></Response>"
     );
-    (StatusCode::from_u16(status).unwrap(), kind("text/xml"), body.into())
+    (
+        StatusCode::from_u16(status).unwrap(),
+        kind("text/xml"),
+        body.into(),
+    )
 }
 
 pub(super) fn refusal_of_s3(status: u16, code: &str) -> Answer {
     let body = format!("<Error><Code>{code}</Code><Message>as AWS says it</Message></Error>");
-    (StatusCode::from_u16(status).unwrap(), kind("application/xml"), body.into())
+    (
+        StatusCode::from_u16(status).unwrap(),
+        kind("application/xml"),
+        body.into(),
+    )
 }
 
 pub(super) fn json(status: u16, value: &serde_json::Value) -> Answer {
     let body = value.to_string().into();
-    (StatusCode::from_u16(status).unwrap(), kind("application/x-amz-json-1.1"), body)
+    (
+        StatusCode::from_u16(status).unwrap(),
+        kind("application/x-amz-json-1.1"),
+        body,
+    )
 }
 
 fn kind(kind: &'static str) -> HeaderMap {
-    HeaderMap::from_iter([("content-type".parse().unwrap(), HeaderValue::from_static(kind))])
+    HeaderMap::from_iter([(
+        "content-type".parse().unwrap(),
+        HeaderValue::from_static(kind),
+    )])
 }
 
 /// What stands in an element, the first of that name.
 pub(super) fn element<'a>(text: &'a str, name: &str) -> Option<&'a str> {
     let (_, rest) = text.split_once(&format!("<{name}>"))?;
-    rest.split_once(&format!("</{name}>")).map(|(inner, _)| inner)
+    rest.split_once(&format!("</{name}>"))
+        .map(|(inner, _)| inner)
 }
 
 /// Where the items of a list are, those within them left alone.
 pub(super) fn items(text: &str, list: &str) -> Vec<Range<usize>> {
-    let Some(start) = text.find(&format!("<{list}>")) else { return Vec::new() };
+    let Some(start) = text.find(&format!("<{list}>")) else {
+        return Vec::new();
+    };
     let (mut at, mut depth, mut begun) = (start, 0_u32, start);
     let mut found = Vec::new();
     while let Some(next) = text[at..].find('<').map(|next| at + next) {
@@ -66,7 +84,11 @@ pub(super) fn items(text: &str, list: &str) -> Vec<Range<usize>> {
 }
 
 /// Changes or leaves out the items of a list.
-pub(super) fn edited(text: &str, list: &str, mut edit: impl FnMut(&str) -> Option<String>) -> String {
+pub(super) fn edited(
+    text: &str,
+    list: &str,
+    mut edit: impl FnMut(&str) -> Option<String>,
+) -> String {
     let mut out = String::with_capacity(text.len());
     let mut at = 0;
     for range in items(text, list) {
@@ -80,8 +102,16 @@ pub(super) fn edited(text: &str, list: &str, mut edit: impl FnMut(&str) -> Optio
 #[test]
 fn items_within_items_are_left_alone() {
     let text = "<s><item>a<t><item>x</item></t></item><item>b</item></s>";
-    let parts: Vec<_> = items(text, "s").into_iter().map(|range| &text[range]).collect();
-    assert_eq!(parts, ["<item>a<t><item>x</item></t></item>", "<item>b</item>"]);
-    let without = edited(text, "s", |item| item.contains('a').then(|| item.to_owned()));
+    let parts: Vec<_> = items(text, "s")
+        .into_iter()
+        .map(|range| &text[range])
+        .collect();
+    assert_eq!(
+        parts,
+        ["<item>a<t><item>x</item></t></item>", "<item>b</item>"]
+    );
+    let without = edited(text, "s", |item| {
+        item.contains('a').then(|| item.to_owned())
+    });
     assert_eq!(without, "<s><item>a<t><item>x</item></t></item></s>");
 }
