@@ -517,5 +517,5 @@ pub fn is_of_bucket(url: &Url, bucket: &str) -> bool {
         && (url
             .host_str()
             .is_some_and(|host| host.starts_with(&format!("{bucket}.")))
-            || url.path().starts_with(&format!("/{bucket}")))
+            || url.path().split('/').nth(1) == Some(bucket))
 }

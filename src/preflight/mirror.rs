@@ -39,7 +39,7 @@ fn judge_read(
     let is_listed = facts
         .mirror
         .as_ref()
-        .is_ok_and(|audit| read.key.as_ref().is_some_and(|key| audit.holds(key)));
+        .is_ok_and(|audit| read.key.as_ref().is_none_or(|key| audit.holds(key)));
     match answer.status {
         200..300 => {
             if let Some(why) = differs(answer, read.expected.as_ref()) {

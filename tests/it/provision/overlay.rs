@@ -169,6 +169,15 @@ impl Overlay {
             .unwrap();
     }
 
+    /// Puts an object that everybody may read.
+    pub(super) async fn put_public(&self, bucket: &str, key: &str, content: &str) {
+        let client = self.inner.s3("cn-north-1");
+        let put = client.put_object().bucket(bucket).key(key);
+        let put = put.acl(aws_sdk_s3::types::ObjectCannedAcl::PublicRead);
+        let content = content.as_bytes().to_vec().into();
+        put.body(content).send().await.unwrap();
+    }
+
     pub(super) async fn put_policy(&self, bucket: &str, policy: &str) {
         let put = self
             .inner
@@ -357,11 +366,20 @@ impl Inner {
             "GetServiceQuota" => self.quota(asked),
             "CompleteMultipartUpload" | "ListParts" => self.renamed(asked).await,
             "DescribeWarmPool" => self.warm_pool(asked).await,
+            "GetBucketVersioning" => self.versioning(asked).await,
             _ if asked.is_anonymous() && self.orders().refuses_anonymous => {
                 xml::refusal_of_s3(403, "AccessDenied")
             }
             _ => self.forward(asked).await,
         }
+    }
+
+    /// moto names the element after the operation; AWS and its SDKs do not.
+    async fn versioning(&self, asked: &Asked) -> Answer {
+        let (status, headers, body) = self.forward(asked).await;
+        let text = String::from_utf8_lossy(&body);
+        let text = text.replace("GetBucketVersioningResponse", "VersioningConfiguration");
+        (status, headers, text.into())
     }
 
     fn ordered(&self, asked: &Asked) -> Option<Answer> {

@@ -46,11 +46,13 @@ async fn mirror(site: &Desk) {
         let content = content(&asset);
         let digest = |algorithm| Digest::of(algorithm, content.as_bytes());
         overlay
-            .put(&bucket, &format!("k8s/{}", asset.key), &content)
+            .put_public(&bucket, &format!("k8s/{}", asset.key), &content)
             .await;
         let sidecar = asset.key.sidecar(Algorithm::Sha256);
         let hex = digest(Algorithm::Sha256).hex();
-        overlay.put(&bucket, &format!("k8s/{sidecar}"), &hex).await;
+        overlay
+            .put_public(&bucket, &format!("k8s/{sidecar}"), &hex)
+            .await;
         files.push(Entry {
             key: asset.key.clone(),
             length: content.len() as u64,
@@ -78,17 +80,17 @@ async fn mirror(site: &Desk) {
     };
     let text = serde_json::to_string(&index).unwrap();
     overlay
-        .put(&bucket, "k8s/releases/kops-1.36.2.json", &text)
+        .put_public(&bucket, "k8s/releases/kops-1.36.2.json", &text)
         .await;
     overlay
-        .put(
+        .put_public(
             &bucket,
             "k8s/kubernetes/kops/master/channels/stable",
             "spec: {}",
         )
         .await;
     overlay
-        .put(&bucket, "k8s/channels/stable", "spec: {}")
+        .put_public(&bucket, "k8s/channels/stable", "spec: {}")
         .await;
 }
 
@@ -220,6 +222,25 @@ async fn the_mirror_is_read_as_nodes_read_it() {
     site.change(&endpoint, &format!("{endpoint}, channel: '{channel}'"));
     let (weight, what) = one(&site, "P06").await;
     assert_eq!(weight, "fine", "{what}");
+    // Another content, under the same name.
+    let assets = site.file().files().unwrap().assets;
+    let nodeup = assets
+        .iter()
+        .find(|asset| asset.key.file_name() == "nodeup")
+        .unwrap();
+    site.world
+        .overlay
+        .put_public(&bucket, &format!("k8s/{}", nodeup.key), "something else")
+        .await;
+    let (code, wrong) = found(&site, "--only P06").await;
+    assert_eq!(code, Some(1));
+    assert!(
+        wrong[0]["what"]
+            .as_str()
+            .unwrap()
+            .contains("is not what was mirrored"),
+        "{wrong:#?}"
+    );
     site.world.overlay.orders().refuses_anonymous = true;
     let (code, refused) = found(&site, "--only P06").await;
     assert_eq!(code, Some(1));
@@ -243,26 +264,6 @@ async fn the_mirror_is_read_as_nodes_read_it() {
     let (code, unknown) = found(&site, "--only P06,P07").await;
     assert_eq!(code, Some(0), "{unknown:#?}");
     assert_eq!(unknown.last().unwrap()["weight"], "fine", "{unknown:#?}");
-    site.world.overlay.orders().refuses_anonymous = false;
-    // Another content, under the same name.
-    let assets = site.file().files().unwrap().assets;
-    let nodeup = assets
-        .iter()
-        .find(|asset| asset.key.file_name() == "nodeup")
-        .unwrap();
-    site.world
-        .overlay
-        .put(&bucket, &format!("k8s/{}", nodeup.key), "something else")
-        .await;
-    let (code, wrong) = found(&site, "--only P06").await;
-    assert_eq!(code, Some(1));
-    assert!(
-        wrong[0]["what"]
-            .as_str()
-            .unwrap()
-            .contains("is not what was mirrored"),
-        "{wrong:#?}"
-    );
     let open = bucket_policy(
         kops_mirror::partition::Partition::of_region(CHINA),
         &bucket,
@@ -300,7 +301,7 @@ async fn a_vpc_is_looked_at_with_its_ways_out() {
                 ("VpcId", &vpc),
                 ("EnableDnsHostnames.Value", "true"),
             ],
-            "return",
+            "requestId",
         )
         .await;
     let (weight, what) = one(&site, "P10").await;
@@ -322,7 +323,7 @@ async fn a_vpc_is_looked_at_with_its_ways_out() {
                 ("InternetGatewayId", &gateway),
                 ("VpcId", &vpc),
             ],
-            "return",
+            "requestId",
         )
         .await;
     let tables = [
@@ -337,7 +338,7 @@ async fn a_vpc_is_looked_at_with_its_ways_out() {
         ("DestinationCidrBlock", "0.0.0.0/0"),
         ("GatewayId", &gateway),
     ];
-    overlay.ec2(&route, "return").await;
+    overlay.ec2(&route, "requestId").await;
     let (_, what) = one(&site, "P09").await;
     assert!(what.contains("no public addresses"), "{what}");
     let endpoint = [
@@ -360,7 +361,7 @@ async fn a_vpc_is_looked_at_with_its_ways_out() {
                 ("RouteTableId", &table),
                 ("DestinationCidrBlock", "0.0.0.0/0"),
             ],
-            "return",
+            "requestId",
         )
         .await;
     let route = [
@@ -369,7 +370,7 @@ async fn a_vpc_is_looked_at_with_its_ways_out() {
         ("DestinationCidrBlock", "0.0.0.0/0"),
         ("NatGatewayId", &nat),
     ];
-    overlay.ec2(&route, "return").await;
+    overlay.ec2(&route, "requestId").await;
     let (weight, what) = one(&site, "P09").await;
     assert_eq!(weight, "fine", "{what}");
 }
@@ -428,7 +429,7 @@ async fn strangers_and_leftovers_are_found() {
         ("Tag.1.Key", "KubernetesCluster"),
         ("Tag.1.Value", "prod.k8s.local"),
     ];
-    site.world.overlay.ec2(&tag, "return").await;
+    site.world.overlay.ec2(&tag, "requestId").await;
     let (weight, what) = one(&site, "P20").await;
     assert_eq!(weight, "error");
     assert!(what.contains(&format!("vpc {vpc}")), "{what}");
