@@ -260,7 +260,7 @@ async fn the_mirror_is_read_as_nodes_read_it() {
         &[limited],
     )
     .unwrap();
-    site.world.overlay.put_policy(&bucket, &policy).await;
+    site.world.overlay.put_policy(&bucket, &policy);
     let (code, unknown) = found(&site, "--only P06,P07").await;
     assert_eq!(code, Some(0), "{unknown:#?}");
     assert_eq!(unknown.last().unwrap()["weight"], "fine", "{unknown:#?}");
@@ -271,7 +271,7 @@ async fn the_mirror_is_read_as_nodes_read_it() {
         &[Readers::Public],
     )
     .unwrap();
-    site.world.overlay.put_policy(&bucket, &open).await;
+    site.world.overlay.put_policy(&bucket, &open);
     assert_eq!(one(&site, "P07").await.0, "warning");
 }
 

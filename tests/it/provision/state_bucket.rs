@@ -59,7 +59,7 @@ async fn one_that_was_there_keeps_its_policy_and_is_nobody_s_to_remove() {
         r#"{{"Version": "2012-10-17", "Statement": [{{"Sid": "Theirs", "Effect": "Allow", "Principal": {{"AWS": "123456789012"}}, "Action": "s3:ListBucket", "Resource": "arn:aws-cn:s3:::{}"}}]}}"#,
         site.bucket
     );
-    site.world.overlay.put_policy(&site.bucket, &theirs).await;
+    site.world.overlay.put_policy(&site.bucket, &theirs);
     let (code, told) = site.json("state-bucket check").await;
     assert_eq!(code, Some(1));
     assert_eq!(told["lacks"].as_array().unwrap().len(), 4, "{told}");
