@@ -184,8 +184,8 @@ impl fmt::Display for Finding {
         let word = match self.weight {
             Weight::Fine => "fine",
             Weight::Unknown => "unknown",
+            Weight::Warning | Weight::Error if self.is_acknowledged => "accepted",
             Weight::Warning => "warning",
-            Weight::Error if self.is_acknowledged => "accepted",
             Weight::Error => "error",
         };
         write!(f, "{}  {word:<9} {}", self.check, self.what)?;

@@ -64,7 +64,7 @@ fn judge(found: &mut Findings, facts: &Facts, host: &HostImage, image: &Image) {
     }
     let wanted = match host.arch {
         Arch::Arm64 => "arm64",
-        _ => "x86_64",
+        Arch::Amd64 => "x86_64",
     };
     if let Some(arch) = image.architecture.as_deref().filter(|arch| *arch != wanted) {
         found.error(

@@ -59,7 +59,7 @@ impl Reader {
         let mut reads = Vec::new();
         for asset in wanted.assets.iter().filter(is_first) {
             let entry = entry(indexes, &asset.key);
-            reads.push(self.file(base, asset, entry));
+            reads.push(file_of(base, asset, entry));
             let sidecars = asset.sidecars.iter().copied();
             let mut sidecars = sidecars
                 .filter(|algorithm| matches!(algorithm, Algorithm::Sha256 | Algorithm::Sha1));
@@ -67,7 +67,7 @@ impl Reader {
                 .next()
                 .filter(|_| asset.key.file_name() != "kubelet")
             {
-                reads.push(self.sidecar(base, asset, algorithm, entry));
+                reads.push(sidecar_of(base, asset, algorithm, entry));
             }
         }
         let mut reads = join_all(reads.into_iter().map(|read| self.answered(read))).await;
@@ -82,29 +82,6 @@ impl Reader {
             reads.push(self.answered(read).await);
         }
         Ok(reads)
-    }
-
-    fn file(&self, base: &Url, asset: &Asset, entry: Option<&Entry>) -> Asked {
-        let expected = entry.map(|entry| Expected::File {
-            length: entry.length,
-            md5: entry.md5.hex(),
-        });
-        Asked::of(Method::HEAD, base, &asset.key, expected)
-    }
-
-    fn sidecar(
-        &self,
-        base: &Url,
-        asset: &Asset,
-        algorithm: Algorithm,
-        entry: Option<&Entry>,
-    ) -> Asked {
-        let digest = entry.and_then(|entry| match algorithm {
-            Algorithm::Sha1 => entry.sha1,
-            _ => Some(entry.sha256),
-        });
-        let expected = digest.map(|digest| Expected::Digest(digest.hex()));
-        Asked::of(Method::GET, base, &asset.key.sidecar(algorithm), expected)
     }
 
     async fn answered(&self, asked: Asked) -> Read {
@@ -190,6 +167,23 @@ impl Asked {
             expected,
         }
     }
+}
+
+fn file_of(base: &Url, asset: &Asset, entry: Option<&Entry>) -> Asked {
+    let expected = entry.map(|entry| Expected::File {
+        length: entry.length,
+        md5: entry.md5.hex(),
+    });
+    Asked::of(Method::HEAD, base, &asset.key, expected)
+}
+
+fn sidecar_of(base: &Url, asset: &Asset, algorithm: Algorithm, entry: Option<&Entry>) -> Asked {
+    let digest = entry.and_then(|entry| match algorithm {
+        Algorithm::Sha1 => entry.sha1,
+        _ => Some(entry.sha256),
+    });
+    let expected = digest.map(|digest| Expected::Digest(digest.hex()));
+    Asked::of(Method::GET, base, &asset.key.sidecar(algorithm), expected)
 }
 
 fn entry<'a>(indexes: &'a [Index], key: &Key) -> Option<&'a Entry> {
