@@ -84,6 +84,11 @@ impl Era {
         }
     }
 
+    /// Whether kops makes a network load balancer for the API.
+    pub fn needs_network_load_balancer(self) -> bool {
+        self.load_balancer_class() == Some("Network")
+    }
+
     /// `topology.masters` and `topology.nodes`.
     pub(super) fn has_topology_of_roles(self) -> bool {
         !self.since(28)

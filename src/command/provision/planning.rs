@@ -1,4 +1,4 @@
-//! `provision plan` and `preflight`: what is so, and what would be done.
+//! `provision plan`: what is so, and what would be done.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -6,22 +6,16 @@ use std::sync::Arc;
 use anyhow::{Context, bail};
 
 use super::super::{document, say};
+use super::preflight;
 use super::worksite::Worksite;
 use crate::audit;
-use crate::cli::{Output, PlanArgs, PreflightArgs};
+use crate::cli::{Output, PlanArgs};
 use crate::cluster::Manifest;
 use crate::digest::{Algorithm, Digest};
+use crate::preflight::Asked;
 use crate::provision::{self, Coverage, Dropped, Plan, Scratch, Sights};
 use crate::report::Exit;
 use crate::store::Store;
-
-pub(super) async fn preflight(
-    _site: Worksite,
-    _args: &PreflightArgs,
-    _output: Output,
-) -> anyhow::Result<Exit> {
-    anyhow::bail!("not yet")
-}
 
 pub(super) async fn plan(
     mut site: Worksite,
@@ -70,6 +64,7 @@ pub(super) async fn make(site: &mut Worksite, given: Option<&Plan>) -> anyhow::R
     }
     let mut plan = Plan::new(&site.file.name, sights);
     plan.is_new = !plan.sights.state.contains_key("config");
+    plan.findings = preflight::findings(site, &Asked::of(&[], &[]), &[]).await?;
     plan.coverage = coverage(site).await?;
     plan.notes = notes(site);
     if !plan.obstacles().is_empty() {
