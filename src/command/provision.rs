@@ -29,7 +29,15 @@ pub(super) async fn provision(
     stop: &CancellationToken,
 ) -> anyhow::Result<Exit> {
     let Some(work) = args.command.work() else {
-        return without_cluster(&args.command, output, config, observer.as_ref(), stop).await;
+        return without_cluster(
+            &args.command,
+            output,
+            environment,
+            config,
+            observer.as_ref(),
+            stop,
+        )
+        .await;
     };
     let site = Worksite::open(work, environment, observer, stop.clone())?;
     match &args.command {
@@ -50,6 +58,7 @@ pub(super) async fn provision(
 async fn without_cluster(
     command: &ProvisionCommand,
     output: Output,
+    environment: &Environment,
     config: &Config,
     observer: &dyn Observer,
     stop: &CancellationToken,
@@ -57,7 +66,7 @@ async fn without_cluster(
     let ProvisionCommand::Ami(args) = command else {
         unreachable!("all others are about a cluster");
     };
-    let step = ami::ami(&args.command, output, config, observer);
+    let step = ami::ami(&args.command, output, environment, config, observer);
     // What is half done is taken up by the same command.
     let ended = stop.run_until_cancelled(step).await;
     ended.unwrap_or(Ok(Exit::Interrupted))
