@@ -5,6 +5,7 @@ mod applying;
 mod destroying;
 mod place;
 mod planning;
+mod rolling_back;
 mod worksite;
 
 use anyhow::{Context, bail};
@@ -14,7 +15,7 @@ use self::worksite::Worksite;
 use super::{document, say};
 use crate::cli::{Output, ProvisionArgs, ProvisionCommand, RenderArgs, ValidateArgs, WorkArgs};
 use crate::config::{Config, Environment};
-use crate::events::Observer;
+use crate::events::{Event, Observer};
 use crate::kops::Health;
 use crate::provision::{self, Step, steps};
 use crate::report::Exit;
@@ -75,6 +76,11 @@ async fn without_cluster(
 async fn render(mut site: Worksite, args: &RenderArgs) -> anyhow::Result<Exit> {
     if !args.offline {
         site.look_up().await?;
+        if let Some(what) = &site.image_to_come {
+            let images: Vec<_> = site.found.images.values().map(String::as_str).collect();
+            let what = format!("{what}; until then '{}' stands for it", images.join("', '"));
+            site.observer().event(&Event::Warned { what });
+        }
     }
     say(&site.render()?.to_string())?;
     Ok(Exit::Done)

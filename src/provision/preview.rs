@@ -29,11 +29,14 @@ pub struct Previewed {
 }
 
 /// Copies what kops has of the cluster, and lets it say what it would do. Nothing outside of the folder is changed.
+///
+/// `lacking` says what is not there yet that kops' dry run would stumble over: then kops is not asked for one.
 pub async fn preview(
     options: KopsOptions,
     state: Option<&Arc<dyn Store>>,
     manifest: &Manifest,
     public_key: Option<&Path>,
+    lacking: Option<&str>,
 ) -> Result<Previewed, StepError> {
     let folder = options.folder.join("preview");
     let cluster = options.cluster.clone();
@@ -74,7 +77,13 @@ pub async fn preview(
             None
         }
     };
-    let preview = kops.preview().await?;
+    let preview = match lacking {
+        None => kops.preview().await?,
+        Some(what) => Preview {
+            text: format!("(it is asked when the rest is there: {what})"),
+            has_changes: true,
+        },
+    };
     Ok(Previewed {
         preview,
         assets,

@@ -10,5 +10,8 @@ mod ami_leftovers;
 mod ami_resolve;
 mod ami_wait;
 mod cloud;
+mod destroy;
+mod ground;
+mod image_step;
 mod overlay;
 mod world;

@@ -7,12 +7,13 @@ use jiff::Timestamp;
 
 use super::super::say;
 use super::planning;
+use super::rolling_back::{self, Before};
 use super::worksite::Worksite;
 use crate::cli::{ApplyArgs, Output};
 use crate::cluster::TargetKind;
 use crate::events::told;
 use crate::kops::Kops;
-use crate::provision::{self, Plan, Step, StepError, StepName, steps};
+use crate::provision::{self, ImageMaker, Plan, Step, StepError, StepName, steps};
 use crate::report::Exit;
 
 pub(super) async fn apply(
@@ -42,13 +43,22 @@ pub(super) async fn apply(
         return Ok(Exit::Differs);
     }
     provision::write_in(&site.folder, "plan.json", &plan.json())?;
-    let manifest = site.render()?;
     site.open_state_store().await?;
     let kops = Arc::new(site.kops().await?);
-    let steps = steps(&site, &kops, args, rolls);
-    let site = site.site_mut()?;
-    site.manifest = Some(manifest);
-    under_lock(site, &steps).await
+    let maker = site.image_maker(args.ssh.clone(), args.rollback).await?;
+    let steps = steps(&site, &kops, maker, args, rolls);
+    let before = Before {
+        made: site.site()?.journal.made.clone(),
+        has_cluster: kops.read().await?.is_some(),
+    };
+    let result = under_lock(site.site_mut()?, &steps).await?;
+    if let Err((step, error)) = &result
+        && args.rollback
+        && !matches!(error, StepError::Stopped)
+    {
+        rolling_back::roll_back(&mut site, &kops, &before, *step).await?;
+    }
+    ended(result)
 }
 
 fn refuse_what_moved(given: &Plan, now: &Plan) -> anyhow::Result<()> {
@@ -63,8 +73,16 @@ fn refuse_what_moved(given: &Plan, now: &Plan) -> anyhow::Result<()> {
     )
 }
 
-fn steps(site: &Worksite, kops: &Arc<Kops>, args: &ApplyArgs, rolls: bool) -> Vec<Box<dyn Step>> {
+fn steps(
+    site: &Worksite,
+    kops: &Arc<Kops>,
+    maker: ImageMaker,
+    args: &ApplyArgs,
+    rolls: bool,
+) -> Vec<Box<dyn Step>> {
     let mut steps: Vec<Box<dyn Step>> = vec![
+        Box::new(steps::Image(maker)),
+        Box::new(steps::Manifest),
         Box::new(steps::Config(Arc::clone(kops))),
         Box::new(steps::Keys(Arc::clone(kops))),
         Box::new(steps::Resources {
@@ -83,7 +101,10 @@ fn steps(site: &Worksite, kops: &Arc<Kops>, args: &ApplyArgs, rolls: bool) -> Ve
 }
 
 /// Runs the steps while the lock is held, and stops when it is lost.
-async fn under_lock(site: &mut provision::Site, steps: &[Box<dyn Step>]) -> anyhow::Result<Exit> {
+async fn under_lock(
+    site: &mut provision::Site,
+    steps: &[Box<dyn Step>],
+) -> anyhow::Result<Result<(), (StepName, StepError)>> {
     let kept = site
         .kept
         .clone()
@@ -107,7 +128,7 @@ async fn under_lock(site: &mut provision::Site, steps: &[Box<dyn Step>]) -> anyh
         }
     };
     lease.release(Timestamp::now()).await?;
-    ended(result)
+    Ok(result)
 }
 
 /// How the steps ended, for the shell.

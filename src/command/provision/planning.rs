@@ -4,12 +4,14 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use anyhow::Context;
+use serde_yaml_ng::Value;
 
 use super::super::{document, say};
 use super::worksite::Worksite;
 use crate::audit;
+use crate::catalogue::version;
 use crate::cli::{Output, PlanArgs, PreflightArgs};
-use crate::cluster::Manifest;
+use crate::cluster::{self, ClusterFile, Manifest};
 use crate::digest::{Algorithm, Digest};
 use crate::provision::{self, Coverage, Dropped, Plan, Sights};
 use crate::report::Exit;
@@ -69,12 +71,16 @@ pub(super) async fn make(site: &mut Worksite) -> anyhow::Result<Plan> {
     plan.notes = notes(site);
     let options = site.kops_options()?;
     let key = site.file.ssh.public_key.clone();
-    let previewed = provision::preview(options, state.as_ref(), &manifest, key.as_deref()).await?;
+    let lacking = site.image_to_come.as_deref();
+    let previewed =
+        provision::preview(options, state.as_ref(), &manifest, key.as_deref(), lacking).await?;
     plan.is_new = previewed.before.is_none();
     if let Some(before) = &previewed.before {
         let changes = provision::dropped(&manifest, before);
         plan.changes = changes.iter().map(Dropped::to_string).collect();
+        plan.refusals.extend(bad_upgrade(before, &site.file));
     }
+    plan.changes.splice(0..0, site.image_to_come.clone());
     let mut local = manifest.clone();
     local.cluster["spec"]
         .as_mapping_mut()
@@ -90,6 +96,19 @@ pub(super) async fn make(site: &mut Worksite) -> anyhow::Result<Plan> {
     Ok(plan)
 }
 
+/// Why the cluster that kops has can't become the one that is wanted; None where it can.
+fn bad_upgrade(documents: &[Value], file: &ClusterFile) -> Option<String> {
+    let cluster = documents
+        .iter()
+        .find(|document| document["kind"] == "Cluster")?;
+    let runs = cluster["spec"]["kubernetesVersion"].as_str()?;
+    // In mode B it is the address of a release, with the version at its end.
+    let runs = runs.trim_end_matches('/').rsplit('/').next()?;
+    let runs = version::kubernetes(runs).ok()?;
+    let refused = cluster::upgrade(&runs, &file.kubernetes_version).err()?;
+    Some(refused.to_string())
+}
+
 /// Whether there is a state store to look into.
 async fn open_state_store(site: &mut Worksite) -> anyhow::Result<bool> {
     match site.open_state_store().await {
@@ -99,7 +118,7 @@ async fn open_state_store(site: &mut Worksite) -> anyhow::Result<bool> {
     }
 }
 
-fn is_absent(error: &anyhow::Error) -> bool {
+pub(super) fn is_absent(error: &anyhow::Error) -> bool {
     let kind = error
         .downcast_ref::<crate::store::StoreError>()
         .map(|error| error.kind);

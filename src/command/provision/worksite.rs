@@ -11,6 +11,7 @@ use url::Url;
 use crate::asset::Key;
 use crate::catalogue::Wanted;
 use crate::cli::WorkArgs;
+use crate::cloud::{Cloud, CloudSettings};
 use crate::cluster::{self, ClusterFile, Found, Manifest};
 use crate::config::{Environment, Target};
 use crate::consumer::Settings;
@@ -19,13 +20,13 @@ use crate::events::Observer;
 use crate::kops::{Kops, KopsOptions};
 use crate::layout::Layout;
 use crate::partition::Partition;
-use crate::provision::{self, Journal, Kept, Site};
+use crate::provision::{self, ImageMaker, Journal, Kept, Site};
 use crate::store::Store;
 use crate::store::folder::FolderStore;
-use crate::store::s3::{S3Options, S3Store, Way};
+use crate::store::s3::{Emptying, S3Options, S3Store, Way};
 
 /// Where what is kept of clusters stands in a state store, and in the working folder.
-const KEPT: &str = "_provision";
+pub(super) const KEPT: &str = "_provision";
 const FOLDER: &str = ".provision";
 
 /// Work on one cluster.
@@ -37,6 +38,8 @@ pub(super) struct Worksite {
     site: Option<Site>,
     digest: Digest,
     pub(super) found: Found,
+    /// What will be done about the image before it is there; None where it is.
+    pub(super) image_to_come: Option<String>,
     observer: Arc<dyn Observer>,
     stop: CancellationToken,
 }
@@ -75,6 +78,7 @@ impl Worksite {
             callers: environment.variables().clone(),
             site: None,
             found,
+            image_to_come: None,
             observer,
             stop,
         })
@@ -87,7 +91,42 @@ impl Worksite {
 
     /// Finds out what the file does not say.
     pub(super) async fn look_up(&mut self) -> anyhow::Result<()> {
+        let cloud = self.cloud().await?;
+        let sight = provision::look_up(&cloud, &self.file).await?;
+        self.found.images = sight.images;
+        self.image_to_come = sight.to_come;
         Ok(())
+    }
+
+    /// The account that the cluster is made in.
+    pub(super) async fn cloud(&self) -> anyhow::Result<Cloud> {
+        let mut settings = CloudSettings::new(&self.file.region);
+        settings.profile = self.file.profile.clone();
+        Ok(Cloud::connect(settings).await?)
+    }
+
+    /// What the cluster's image is made with, where it is copied or built.
+    pub(super) async fn image_maker(
+        &self,
+        ssh: PathBuf,
+        rollback: bool,
+    ) -> anyhow::Result<ImageMaker> {
+        Ok(ImageMaker {
+            cloud: self.cloud().await?,
+            callers: self.callers.clone(),
+            ssh,
+            folder: self.folder.join("ami"),
+            rollback,
+        })
+    }
+
+    /// The state store's bucket, as one that may be removed.
+    pub(super) async fn emptying(&self) -> anyhow::Result<Emptying> {
+        Ok(Emptying::connect(&self.state_options("")).await?)
+    }
+
+    pub(super) fn observer(&self) -> Arc<dyn Observer> {
+        Arc::clone(&self.observer)
     }
 
     /// The manifest, by what has been found.
@@ -174,15 +213,18 @@ impl Worksite {
         })
     }
 
-    /// A part of the state store.
-    async fn state(&self, prefix: &str) -> anyhow::Result<Arc<dyn Store>> {
-        let options = S3Options {
+    fn state_options(&self, prefix: &str) -> S3Options {
+        S3Options {
             region: Some(self.file.region.clone()),
             profile: self.file.profile.clone(),
             way: Way::SinglePart,
             ..S3Options::new(&self.file.state_store.bucket, prefix)
-        };
-        let store = S3Store::connect(options).await?;
+        }
+    }
+
+    /// A part of the state store.
+    async fn state(&self, prefix: &str) -> anyhow::Result<Arc<dyn Store>> {
+        let store = S3Store::connect(self.state_options(prefix)).await?;
         store.prepare(false).await?;
         Ok(Arc::new(store))
     }
