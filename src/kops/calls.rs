@@ -195,7 +195,9 @@ impl Kops {
             .await?;
         Ok(match answer.code {
             Some(0) => Health::Ready,
-            Some(2) => Health::Failing(answer.last_words()),
+            _ if answer.code == Some(2) || answer.says_not_well() => {
+                Health::Failing(answer.last_words())
+            }
             _ => Health::Unreachable(answer.last_words()),
         })
     }
@@ -233,6 +235,12 @@ impl Kops {
 }
 
 impl Answer {
+    /// The cluster answered, and not all is well. Some releases end with 2 then, 1.36.2 and 1.8.1 with 1.
+    fn says_not_well(&self) -> bool {
+        let words = ["not yet healthy", "NOT ready", "No nodes found"];
+        words.iter().any(|words| self.stderr.contains(words))
+    }
+
     fn says_not_found(&self) -> bool {
         let said = self.stderr.to_lowercase();
         said.contains("not found") || said.contains("no instancegroup objects found")

@@ -94,7 +94,7 @@ fn steps(
     if site.file.target.kind == TargetKind::Direct {
         steps.push(Box::new(steps::Kubeconfig(Arc::clone(kops))));
         if !args.no_wait {
-            steps.push(Box::new(steps::Ready::new(Arc::clone(kops))));
+            steps.push(Box::new(steps::Ready(Arc::clone(kops))));
         }
     }
     steps

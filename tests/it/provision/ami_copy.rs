@@ -185,7 +185,16 @@ async fn a_copy_that_broke_while_it_was_restored_waits_for_the_same_image() {
         (orders.pending, orders.slow_region) = (100_000, Some(CHINA.to_owned()));
     }
     let restoring = async {
-        while ends.world.overlay.images_made() < 2 {
+        let asks_for_it = |asked: &super::overlay::Asked| {
+            asked.region == CHINA && asked.field("ImageId.1").is_some()
+        };
+        while !ends
+            .world
+            .overlay
+            .asked("DescribeImages")
+            .iter()
+            .any(asks_for_it)
+        {
             sleep(Duration::from_millis(5)).await;
         }
     };

@@ -199,11 +199,6 @@ impl Overlay {
         put.body(vec![7; 5 << 20].into()).send().await.unwrap();
     }
 
-    /// So many images have been made.
-    pub(super) fn images_made(&self) -> usize {
-        self.inner.seen().images.len()
-    }
-
     /// What is pending is available from now on.
     pub(super) fn make_available(&self) {
         for asks in self.inner.seen().images.values_mut() {
