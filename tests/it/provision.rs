@@ -13,5 +13,7 @@ mod cloud;
 mod destroy;
 mod ground;
 mod image_step;
+mod machine;
 mod overlay;
+mod site;
 mod world;

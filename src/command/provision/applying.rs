@@ -11,7 +11,7 @@ use super::rolling_back::{self, Before};
 use super::worksite::Worksite;
 use crate::cli::{ApplyArgs, Output};
 use crate::cluster::TargetKind;
-use crate::events::told;
+use crate::events::{Event, told};
 use crate::kops::Kops;
 use crate::provision::{self, ImageMaker, Plan, Step, StepError, StepName, steps};
 use crate::report::Exit;
@@ -22,13 +22,9 @@ pub(super) async fn apply(
     output: Output,
     rolls: bool,
 ) -> anyhow::Result<Exit> {
-    let plan = planning::make(&mut site).await?;
-    if let Some(path) = &args.plan {
-        let text = std::fs::read(path).with_context(|| format!("can't read {}", path.display()))?;
-        let given = Plan::parse(&text, &site.file.name)
-            .with_context(|| format!("{} is no plan of this cluster", path.display()))?;
-        refuse_what_moved(&given, &plan)?;
-    } else {
+    let given = given(&site, args)?;
+    let plan = planning::make(&mut site, given.as_ref()).await?;
+    if given.is_none() {
         planning::show(&plan, output)?;
     }
     let obstacles = plan.obstacles();
@@ -56,21 +52,25 @@ pub(super) async fn apply(
         && args.rollback
         && !matches!(error, StepError::Stopped)
     {
-        rolling_back::roll_back(&mut site, &kops, &before, *step).await?;
+        let rolled_back = rolling_back::roll_back(&mut site, &kops, &before, *step).await;
+        // Why the run failed is what the command ends with.
+        if let Err(error) = rolled_back {
+            let what = format!("{error:#}");
+            site.observer().event(&Event::Warned { what });
+        }
     }
     ended(result)
 }
 
-fn refuse_what_moved(given: &Plan, now: &Plan) -> anyhow::Result<()> {
-    let moved = given.sights.moved(&now.sights);
-    if moved.is_empty() {
-        return Ok(());
-    }
-    let told: Vec<_> = moved.iter().map(ToString::to_string).collect();
-    bail!(
-        "the plan is not carried out, because this has moved since it was made:\n  {}\nmake another with 'provision plan'",
-        told.join("\n  ")
-    )
+/// The plan that was given, read.
+fn given(site: &Worksite, args: &ApplyArgs) -> anyhow::Result<Option<Plan>> {
+    let Some(path) = &args.plan else {
+        return Ok(None);
+    };
+    let text = std::fs::read(path).with_context(|| format!("can't read {}", path.display()))?;
+    let plan = Plan::parse(&text, &site.file.name);
+    let plan = plan.with_context(|| format!("{} is no plan of this cluster", path.display()))?;
+    Ok(Some(plan))
 }
 
 fn steps(

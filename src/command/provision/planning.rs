@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use anyhow::Context;
+use anyhow::{Context, bail};
 use serde_yaml_ng::Value;
 
 use super::super::{document, say};
@@ -30,7 +30,7 @@ pub(super) async fn plan(
     args: &PlanArgs,
     output: Output,
 ) -> anyhow::Result<Exit> {
-    let plan = make(&mut site).await?;
+    let plan = make(&mut site, None).await?;
     provision::write_in(&site.folder, "plan.json", &plan.json())?;
     if let Some(out) = &args.out {
         std::fs::write(out, plan.json())
@@ -56,8 +56,9 @@ fn exit(plan: &Plan) -> Exit {
     }
 }
 
-/// Looks at everything and lets kops say what it would do.
-pub(super) async fn make(site: &mut Worksite) -> anyhow::Result<Plan> {
+/// Looks at everything and lets kops say what it would do, unless something stands in the way already. With a plan that was made before,
+/// what it saw must still be so.
+pub(super) async fn make(site: &mut Worksite, given: Option<&Plan>) -> anyhow::Result<Plan> {
     site.look_up().await?;
     let manifest = site.render()?;
     let has_state = open_state_store(site).await?;
@@ -66,9 +67,15 @@ pub(super) async fn make(site: &mut Worksite) -> anyhow::Result<Plan> {
         false => None,
     };
     let sights = sights(site, &manifest, state.as_ref()).await?;
+    if let Some(given) = given {
+        refuse_what_moved(given, &sights)?;
+    }
     let mut plan = Plan::new(&site.file.name, sights);
     plan.coverage = coverage(site).await?;
     plan.notes = notes(site);
+    if !plan.obstacles().is_empty() {
+        return Ok(plan);
+    }
     let options = site.kops_options()?;
     let key = site.file.ssh.public_key.clone();
     let lacking = site.image_to_come.as_deref();
@@ -107,6 +114,18 @@ fn bad_upgrade(documents: &[Value], file: &ClusterFile) -> Option<String> {
     let runs = version::kubernetes(runs).ok()?;
     let refused = cluster::upgrade(&runs, &file.kubernetes_version).err()?;
     Some(refused.to_string())
+}
+
+fn refuse_what_moved(given: &Plan, now: &Sights) -> anyhow::Result<()> {
+    let moved = given.sights.moved(now);
+    if moved.is_empty() {
+        return Ok(());
+    }
+    let told: Vec<_> = moved.iter().map(ToString::to_string).collect();
+    bail!(
+        "the plan is not carried out, because this has moved since it was made:\n  {}\nmake another with 'provision plan'",
+        told.join("\n  ")
+    )
 }
 
 /// Whether there is a state store to look into.

@@ -208,3 +208,22 @@ async fn throttling_everywhere_is_outlasted() {
         .await
         .unwrap();
 }
+
+#[tokio::test]
+async fn credentials_of_another_partition_are_named_before_anything_is_made() {
+    let Some(ends) = Ends::start().await else {
+        return;
+    };
+    ends.world.overlay.orders().partition = Some("aws".to_owned());
+    let error = ends
+        .copy(&ends.world.order(CopyEngine::EbsDirect))
+        .await
+        .unwrap_err();
+    assert!(
+        error
+            .to_string()
+            .contains("is of the partition aws, and cn-north-1 is in aws-cn"),
+        "{error}"
+    );
+    assert_eq!(ends.world.overlay.count("CopyImage"), 0);
+}

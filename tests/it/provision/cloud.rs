@@ -258,3 +258,20 @@ async fn a_server_that_is_not_there_is_named_without_its_query() {
         "can't list the zones in us-east-1: EC2 can't be reached"
     );
 }
+
+#[tokio::test]
+async fn a_list_comes_whole_whatever_the_number_of_pages() {
+    let Some(world) = World::start().await else {
+        return;
+    };
+    let cloud = world.cloud(CHINA).await;
+    let whole = cloud.images(&Images::default()).await.unwrap();
+    assert!(whole.len() >= 12);
+    world.overlay.orders().page = Some(5);
+    let before = world.overlay.count("DescribeImages");
+    assert_eq!(cloud.images(&Images::default()).await.unwrap(), whole);
+    assert_eq!(
+        world.overlay.count("DescribeImages") - before,
+        whole.len().div_ceil(5)
+    );
+}

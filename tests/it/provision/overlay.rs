@@ -45,6 +45,10 @@ pub(super) struct Orders {
     pub(super) pending: u32,
     /// Where images are pending; everywhere if None.
     pub(super) slow_region: Option<String>,
+    /// So many images on a page.
+    pub(super) page: Option<usize>,
+    /// Whose the credentials are, whatever the region.
+    pub(super) partition: Option<String>,
     /// Images that are made in this region fail, with a reason.
     pub(super) image_fails: Option<(String, String)>,
     /// Images that are made from now on end well.
@@ -313,6 +317,7 @@ impl Inner {
             "ListSnapshotBlocks" => self.list_blocks(asked).await,
             "GetSnapshotBlock" => self.get_block(asked).await,
             "GetParameter" => self.parameter(asked).await,
+            "GetCallerIdentity" => self.identity(asked).await,
             "GetServiceQuota" => self.quota(asked),
             "CompleteMultipartUpload" | "ListParts" => self.renamed(asked).await,
             "DescribeWarmPool" => self.warm_pool(asked).await,
@@ -399,6 +404,18 @@ impl Inner {
             ),
             None => self.forward(asked).await,
         }
+    }
+
+    /// moto takes every account for one of the region's partition.
+    async fn identity(&self, asked: &Asked) -> Answer {
+        let (status, headers, body) = self.forward(asked).await;
+        let Some(partition) = self.orders().partition.clone() else {
+            return (status, headers, body);
+        };
+        let text = String::from_utf8_lossy(&body);
+        let ours = kops_mirror::partition::Partition::of_region(&asked.region);
+        let (ours, other) = (format!("arn:{ours}:"), format!("arn:{partition}:"));
+        (status, headers, text.replace(&ours, &other).into())
     }
 
     fn quota(&self, asked: &Asked) -> Answer {

@@ -104,7 +104,9 @@ acknowledge: [P04]
     async fn fill_mirror(&self, file: &ClusterFile) {
         let mut selection = file.selection();
         selection.pointers = true;
-        let wanted = kops_mirror::catalogue::Catalogue::builtin().assets(&selection).unwrap();
+        let wanted = kops_mirror::catalogue::Catalogue::builtin()
+            .assets(&selection)
+            .unwrap();
         let mut files = Vec::new();
         for asset in &wanted.assets {
             files.push(self.put_asset(asset).await);
@@ -121,14 +123,25 @@ acknowledge: [P04]
             files,
             pointers: Vec::new(),
         };
-        put(&self.mirror, &index.release.key(), serde_json::to_vec(&index).unwrap()).await;
+        put(
+            &self.mirror,
+            &index.release.key(),
+            serde_json::to_vec(&index).unwrap(),
+        )
+        .await;
     }
 
     async fn put_asset(&self, asset: &Asset) -> Entry {
         let content = format!("what {} has in it", asset.key).into_bytes();
         for algorithm in &asset.sidecars {
             let hex = Digest::of(*algorithm, &content).hex();
-            let sidecar: Key = format!("{}.{}", asset.key, algorithm.to_string().to_lowercase().replace('-', "")).parse().unwrap();
+            let sidecar: Key = format!(
+                "{}.{}",
+                asset.key,
+                algorithm.to_string().to_lowercase().replace('-', "")
+            )
+            .parse()
+            .unwrap();
             put(&self.mirror, &sidecar, hex.into_bytes()).await;
         }
         put(&self.mirror, &asset.key, content.clone()).await;
@@ -148,9 +161,15 @@ acknowledge: [P04]
 
     /// The program that is called for kops: the stand-in under a name that says which release it is, or a real one.
     fn link_kops(&self) {
-        let real = std::env::var("KOPS_BIN").ok().filter(|_| self.version == "1.36.2");
+        let real = std::env::var("KOPS_BIN")
+            .ok()
+            .filter(|_| self.version == "1.36.2");
         let stand_in = std::env::current_exe().unwrap();
-        let stand_in = stand_in.ancestors().nth(2).unwrap().join("examples/kops-stand-in");
+        let stand_in = stand_in
+            .ancestors()
+            .nth(2)
+            .unwrap()
+            .join("examples/kops-stand-in");
         let program = real.map_or(stand_in, PathBuf::from);
         std::os::unix::fs::symlink(program, self.kops()).unwrap();
     }
@@ -178,7 +197,23 @@ acknowledge: [P04]
             .env("S3_REGION", CHINA)
             .env("S3_ACCESS_KEY_ID", &keys.access_key)
             .env("S3_SECRET_ACCESS_KEY", &keys.secret_key);
-        for service in ["S3", "EC2", "STS", "IAM", "SSM", "AUTO_SCALING", "ELASTIC_LOAD_BALANCING", "ELASTIC_LOAD_BALANCING_V2", "SQS", "EVENTBRIDGE", "ROUTE_53", "KMS", "PRICING", "SERVICE_QUOTAS", "ECR"] {
+        for service in [
+            "S3",
+            "EC2",
+            "STS",
+            "IAM",
+            "SSM",
+            "AUTO_SCALING",
+            "ELASTIC_LOAD_BALANCING",
+            "ELASTIC_LOAD_BALANCING_V2",
+            "SQS",
+            "EVENTBRIDGE",
+            "ROUTE_53",
+            "KMS",
+            "PRICING",
+            "SERVICE_QUOTAS",
+            "ECR",
+        ] {
             command.env(format!("AWS_ENDPOINT_URL_{service}"), endpoint);
         }
         command
@@ -191,28 +226,52 @@ acknowledge: [P04]
     /// The keys in the state store, sorted.
     pub(super) async fn state_keys(&self) -> Vec<String> {
         let listing = self.state.list().await.unwrap();
-        listing.objects.iter().map(|object| object.key.to_string()).collect()
+        listing
+            .objects
+            .iter()
+            .map(|object| object.key.to_string())
+            .collect()
     }
 
     /// Instances of the cluster that are not ending.
     pub(super) async fn instances(&self) -> usize {
         let cloud = self.world.cloud(CHINA).await;
-        let filters = [kops_mirror::cloud::ec2::Filter::tag("KubernetesCluster", "china.k8s.local")];
-        let instances = cloud.ec2().instances(&filters).await.unwrap();
+        let filters = [kops_mirror::cloud::Filter::tag(
+            "KubernetesCluster",
+            "china.k8s.local",
+        )];
+        let instances = cloud.instances(&[], &filters).await.unwrap();
         let is_there = |state: &str| matches!(state, "pending" | "running");
-        instances.iter().filter(|instance| is_there(instance.state())).count()
+        instances
+            .iter()
+            .filter(|instance| is_there(instance.state()))
+            .count()
     }
 
     /// What kops was called for, in order: `update cluster china.k8s.local --yes`.
     pub(super) fn calls(&self) -> Vec<String> {
         let mut records: BTreeMap<String, String> = BTreeMap::new();
-        for entry in std::fs::read_dir(self.path("work/calls")).unwrap().flatten() {
+        for entry in std::fs::read_dir(self.path("work/calls"))
+            .unwrap()
+            .flatten()
+        {
             let name = entry.file_name().to_string_lossy().into_owned();
-            if Path::new(&name).extension().is_some_and(|extension| extension == "txt") {
+            if Path::new(&name)
+                .extension()
+                .is_some_and(|extension| extension == "txt")
+            {
                 records.insert(name, std::fs::read_to_string(entry.path()).unwrap());
             }
         }
-        let first = |text: &String| text.lines().next().unwrap().split_once(" kops ").unwrap().1.to_owned();
+        let first = |text: &String| {
+            text.lines()
+                .next()
+                .unwrap()
+                .split_once(" kops ")
+                .unwrap()
+                .1
+                .to_owned()
+        };
         records.values().map(first).collect()
     }
 }
@@ -244,7 +303,11 @@ impl Ran {
     #[track_caller]
     pub(super) fn says(self, words: &str) -> Self {
         let is_said = self.stdout.contains(words) || self.stderr.contains(words);
-        assert!(is_said, "'{words}' is not in\n{}\n{}", self.stdout, self.stderr);
+        assert!(
+            is_said,
+            "'{words}' is not in\n{}\n{}",
+            self.stdout, self.stderr
+        );
         self
     }
 }
@@ -272,5 +335,8 @@ pub(super) async fn put(store: &S3Store, key: &Key, content: Vec<u8>) {
         content_type: "application/octet-stream".to_owned(),
         ..Attributes::default()
     };
-    store.put(key, &content, &attributes, &Condition::Any).await.unwrap();
+    store
+        .put(key, &content, &attributes, &Condition::Any)
+        .await
+        .unwrap();
 }

@@ -11,7 +11,7 @@ const NOT_STAGED: &str =
 
 impl Call {
     /// Asks for all of it.
-    pub async fn ask(&self, documents: &Documents) -> Result<(), String> {
+    pub(crate) async fn ask(&self, documents: &Documents) -> Result<(), String> {
         let spec = &documents.cluster["spec"];
         let channel = spec["channel"].as_str().unwrap_or("stable");
         if !channel.contains("://") {

@@ -4,13 +4,13 @@ use reqwest::{Client, Method};
 
 use super::state::asked;
 
-pub struct Cloud {
+pub(crate) struct Cloud {
     http: Client,
     endpoint: String,
 }
 
 impl Cloud {
-    pub fn from_environment(http: &Client) -> Self {
+    pub(crate) fn from_environment(http: &Client) -> Self {
         let variable = |name| std::env::var(name).ok();
         let endpoint = variable("AWS_ENDPOINT_URL_EC2").or_else(|| variable("AWS_ENDPOINT_URL"));
         Self {
@@ -25,12 +25,12 @@ impl Cloud {
     async fn ask(&self, query: &str) -> String {
         let url = format!("{}/", self.endpoint);
         let body = format!("{query}&Version=2016-11-15");
-        let answer = asked(&self.http, Method::POST, &url, body).await;
+        let answer = asked(&self.http, "ec2", Method::POST, &url, body).await;
         answer.map(|(_, text)| text).unwrap_or_default()
     }
 
     /// The id of an image by its id or `OWNER/NAME`; None where there is none.
-    pub async fn image(&self, image: &str) -> Option<String> {
+    pub(crate) async fn image(&self, image: &str) -> Option<String> {
         let text = match image.split_once('/') {
             None => {
                 self.ask(&format!("Action=DescribeImages&ImageId.1={image}"))
@@ -47,7 +47,7 @@ impl Cloud {
     }
 
     /// The ids of a cluster's instances that are not ending.
-    pub async fn instances(&self, cluster: &str) -> Vec<String> {
+    pub(crate) async fn instances(&self, cluster: &str) -> Vec<String> {
         let query = format!(
             "Action=DescribeInstances&Filter.1.Name=tag:KubernetesCluster&Filter.1.Value.1={cluster}\
              &Filter.2.Name=instance-state-name&Filter.2.Value.1=pending&Filter.2.Value.2=running"
@@ -55,7 +55,7 @@ impl Cloud {
         within(&self.ask(&query).await, "instanceId")
     }
 
-    pub async fn run_instance(&self, cluster: &str, image: &str) -> Result<(), String> {
+    pub(crate) async fn run_instance(&self, cluster: &str, image: &str) -> Result<(), String> {
         let query = format!(
             "Action=RunInstances&ImageId={image}&MinCount=1&MaxCount=1&InstanceType=m5.large&TagSpecification.1.ResourceType=instance\
              &TagSpecification.1.Tag.1.Key=KubernetesCluster&TagSpecification.1.Tag.1.Value={cluster}"
@@ -67,7 +67,7 @@ impl Cloud {
         }
     }
 
-    pub async fn terminate(&self, instance: &str) -> Result<(), String> {
+    pub(crate) async fn terminate(&self, instance: &str) -> Result<(), String> {
         let text = self
             .ask(&format!(
                 "Action=TerminateInstances&InstanceId.1={instance}"

@@ -4,9 +4,9 @@ use serde::Deserialize;
 use serde_yaml_ng::Value;
 
 /// A cluster and its instance groups.
-pub struct Documents {
-    pub cluster: Value,
-    pub groups: Vec<Value>,
+pub(crate) struct Documents {
+    pub(crate) cluster: Value,
+    pub(crate) groups: Vec<Value>,
 }
 
 /// Fields of `spec` that kops has, as far as manifests here have them, each since which minor and up to which.
@@ -59,7 +59,7 @@ const GROUP: [(&str, u64, u64); 12] = [
 ];
 
 impl Documents {
-    pub fn parse(cluster: &str, groups: &[String]) -> Self {
+    pub(crate) fn parse(cluster: &str, groups: &[String]) -> Self {
         let read = |text: &str| serde_yaml_ng::from_str(text).expect("what was written is YAML");
         Self {
             cluster: read(cluster),
@@ -68,7 +68,7 @@ impl Documents {
     }
 
     /// How many hosts it has at least.
-    pub fn hosts(&self) -> usize {
+    pub(crate) fn hosts(&self) -> usize {
         let counts = self
             .groups
             .iter()
@@ -76,7 +76,7 @@ impl Documents {
         usize::try_from(counts.sum::<u64>()).expect("a few")
     }
 
-    pub fn first_image(&self) -> &str {
+    pub(crate) fn first_image(&self) -> &str {
         let mut images = self
             .groups
             .iter()
@@ -86,7 +86,7 @@ impl Documents {
 }
 
 /// The documents of a file.
-pub fn split(text: &str) -> Vec<Value> {
+pub(crate) fn split(text: &str) -> Vec<Value> {
     let documents = serde_yaml_ng::Deserializer::from_str(text).map(Value::deserialize);
     documents
         .filter_map(Result::ok)
@@ -95,7 +95,7 @@ pub fn split(text: &str) -> Vec<Value> {
 }
 
 /// What a release makes of a document.
-pub fn taken(mut document: Value, minor: u64) -> Result<Value, String> {
+pub(crate) fn taken(mut document: Value, minor: u64) -> Result<Value, String> {
     let fields: &[_] = match document["kind"].as_str() {
         Some("Cluster") => &CLUSTER,
         Some("InstanceGroup") => &GROUP,
@@ -120,7 +120,7 @@ pub fn taken(mut document: Value, minor: u64) -> Result<Value, String> {
 }
 
 /// What kops refuses when it is given a manifest.
-pub fn check(documents: &[Value]) -> Result<(), String> {
+pub(crate) fn check(documents: &[Value]) -> Result<(), String> {
     for document in documents {
         let clusters = document["spec"]["etcdClusters"].as_sequence();
         for etcd in clusters.into_iter().flatten() {
@@ -138,7 +138,7 @@ pub fn check(documents: &[Value]) -> Result<(), String> {
 }
 
 /// Where a document is in the state store.
-pub fn key(document: &Value) -> String {
+pub(crate) fn key(document: &Value) -> String {
     let name = document["metadata"]["name"].as_str().unwrap_or_default();
     match document["metadata"]["labels"]["kops.k8s.io/cluster"].as_str() {
         Some(cluster) => format!("{cluster}/instancegroup/{name}"),
@@ -147,7 +147,7 @@ pub fn key(document: &Value) -> String {
 }
 
 /// Documents as kops prints them.
-pub fn print(documents: &[Value]) -> String {
+pub(crate) fn print(documents: &[Value]) -> String {
     let texts = documents
         .iter()
         .filter_map(|document| serde_yaml_ng::to_string(document).ok());

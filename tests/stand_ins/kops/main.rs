@@ -20,14 +20,14 @@ use self::state::State;
 type Ended = Result<String, String>;
 
 /// One call.
-pub struct Call {
+pub(crate) struct Call {
     /// `1.36.2`
-    pub version: String,
-    pub minor: u64,
+    pub(crate) version: String,
+    pub(crate) minor: u64,
     arguments: Vec<String>,
-    pub state: State,
-    pub cloud: Cloud,
-    pub http: reqwest::Client,
+    pub(crate) state: State,
+    pub(crate) cloud: Cloud,
+    pub(crate) http: reqwest::Client,
 }
 
 #[tokio::main(flavor = "current_thread")]
@@ -88,7 +88,7 @@ impl Call {
     }
 
     /// `--out DIR` or `--out=DIR`
-    pub fn value(&self, flag: &str) -> Option<&str> {
+    pub(crate) fn value(&self, flag: &str) -> Option<&str> {
         let at = self.arguments.iter().position(|argument| argument == flag);
         let joined = format!("{flag}=");
         at.map(|at| self.word(at + 1)).or_else(|| {

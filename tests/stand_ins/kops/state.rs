@@ -5,14 +5,14 @@ use std::path::{Path, PathBuf};
 use reqwest::{Client, Method, StatusCode};
 
 /// Where it is.
-pub enum State {
+pub(crate) enum State {
     Folder(PathBuf),
     Bucket { http: Client, url: String },
 }
 
 impl State {
     /// `KOPS_STATE_STORE`, a bucket at `S3_ENDPOINT` as kops has it.
-    pub fn from_environment(http: &Client) -> Self {
+    pub(crate) fn from_environment(http: &Client) -> Self {
         let store = std::env::var("KOPS_STATE_STORE").unwrap_or_default();
         if let Some(folder) = store.strip_prefix("file://") {
             return Self::Folder(folder.into());
@@ -25,11 +25,18 @@ impl State {
         }
     }
 
-    pub async fn read(&self, key: &str) -> Option<String> {
+    pub(crate) async fn read(&self, key: &str) -> Option<String> {
         match self {
             Self::Folder(folder) => std::fs::read_to_string(folder.join(key)).ok(),
             Self::Bucket { http, url } => {
-                let answer = asked(http, Method::GET, &format!("{url}/{key}"), String::new()).await;
+                let answer = asked(
+                    http,
+                    "s3",
+                    Method::GET,
+                    &format!("{url}/{key}"),
+                    String::new(),
+                )
+                .await;
                 answer
                     .filter(|(status, _)| *status == StatusCode::OK)
                     .map(|(_, text)| text)
@@ -37,7 +44,7 @@ impl State {
         }
     }
 
-    pub async fn write(&self, key: &str, text: &str) {
+    pub(crate) async fn write(&self, key: &str, text: &str) {
         match self {
             Self::Folder(folder) => {
                 let path = folder.join(key);
@@ -46,25 +53,38 @@ impl State {
                 std::fs::write(path, text).expect("a file");
             }
             Self::Bucket { http, url } => {
-                let answer =
-                    asked(http, Method::PUT, &format!("{url}/{key}"), text.to_owned()).await;
+                let answer = asked(
+                    http,
+                    "s3",
+                    Method::PUT,
+                    &format!("{url}/{key}"),
+                    text.to_owned(),
+                )
+                .await;
                 let (status, said) = answer.expect("the state store answers");
                 assert!(status.is_success(), "{status} {said}");
             }
         }
     }
 
-    pub async fn delete(&self, key: &str) {
+    pub(crate) async fn delete(&self, key: &str) {
         match self {
             Self::Folder(folder) => drop(std::fs::remove_file(folder.join(key))),
             Self::Bucket { http, url } => {
-                asked(http, Method::DELETE, &format!("{url}/{key}"), String::new()).await;
+                asked(
+                    http,
+                    "s3",
+                    Method::DELETE,
+                    &format!("{url}/{key}"),
+                    String::new(),
+                )
+                .await;
             }
         }
     }
 
     /// The keys that begin so, sorted.
-    pub async fn list(&self, prefix: &str) -> Vec<String> {
+    pub(crate) async fn list(&self, prefix: &str) -> Vec<String> {
         match self {
             Self::Folder(folder) => {
                 let mut keys = Vec::new();
@@ -75,7 +95,7 @@ impl State {
             }
             Self::Bucket { http, url } => {
                 let url = format!("{url}?list-type=2&prefix={prefix}");
-                let (_, text) = asked(http, Method::GET, &url, String::new())
+                let (_, text) = asked(http, "s3", Method::GET, &url, String::new())
                     .await
                     .unwrap_or_default();
                 let keys = text.split("<Key>").skip(1);
@@ -98,28 +118,26 @@ fn walk(root: &Path, folder: &Path, keys: &mut Vec<String>) {
 }
 
 /// Asks an emulator, which looks at the region in a signature and not at the signature.
-pub async fn asked(
+pub(crate) async fn asked(
     http: &Client,
+    service: &str,
     method: Method,
     url: &str,
     body: String,
 ) -> Option<(StatusCode, String)> {
-    let service = if url.matches('/').count() > 3 {
-        "s3"
-    } else {
-        "ec2"
-    };
     let region = std::env::var("AWS_REGION").unwrap_or_default();
     let key = std::env::var("AWS_ACCESS_KEY_ID").unwrap_or_default();
     let authorization = format!(
         "AWS4-HMAC-SHA256 Credential={key}/20260101/{region}/{service}/aws4_request, SignedHeaders=host, Signature=0"
     );
+    let kind = match service {
+        "s3" => "binary/octet-stream",
+        _ => "application/x-www-form-urlencoded",
+    };
     let request = http
         .request(method, url)
         .header("authorization", authorization);
-    let request = request
-        .header("content-type", "application/x-www-form-urlencoded")
-        .body(body);
+    let request = request.header("content-type", kind).body(body);
     let answer = request.send().await.ok()?;
     let status = answer.status();
     Some((status, answer.text().await.ok()?))

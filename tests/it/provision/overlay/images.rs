@@ -49,6 +49,8 @@ impl Inner {
             );
             return xml::refusal(400, "InvalidAMIID.NotFound", &message);
         }
+        let page = self.orders().page;
+        let edited = page.map_or(edited.clone(), |page| paged(asked, &edited, page));
         (status, headers, edited.into())
     }
 
@@ -129,5 +131,26 @@ impl Inner {
         let (_, _, body) = self.ask_ec2(asked, &fields).await;
         let text = String::from_utf8_lossy(&body).into_owned();
         xml::element(&text, "snapshotId").map(str::to_owned)
+    }
+}
+
+/// One page of a list: moto gives it whole.
+fn paged(asked: &Asked, text: &str, page: usize) -> String {
+    let from: usize = asked
+        .field("NextToken")
+        .map_or(0, |token| token.parse().unwrap());
+    let mut at = 0;
+    let shown = xml::edited(text, "imagesSet", |item| {
+        at += 1;
+        (from..from + page)
+            .contains(&(at - 1))
+            .then(|| item.to_owned())
+    });
+    match at > from + page {
+        true => {
+            let next = format!("</imagesSet><nextToken>{}</nextToken>", from + page);
+            shown.replace("</imagesSet>", &next)
+        }
+        false => shown,
     }
 }

@@ -88,13 +88,12 @@ impl Inner {
             return;
         }
         let fails = self.orders().storing_fails.clone();
-        match fails {
-            Some(why) => (task.state, task.why) = ("Failed", why),
-            None => {
-                self.put_object(asked, task).await;
-                task.state = "Completed";
-            }
+        if let Some(why) = fails {
+            (task.state, task.why) = ("Failed", why);
+            return;
         }
+        self.put_object(asked, task).await;
+        task.state = "Completed";
     }
 
     async fn put_object(&self, asked: &Asked, task: &Stored) {
