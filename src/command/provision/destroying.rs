@@ -147,6 +147,8 @@ impl Doomed {
         if let Some(kops) = &self.kops {
             kops.delete().await?;
             say(&format!("{} is removed\n", site.file.name))?;
+        } else {
+            say(&format!("kops has no cluster {}\n", site.file.name))?;
         }
         let (goes, stays): (Vec<_>, Vec<_>) = self
             .remnants

@@ -64,23 +64,24 @@ impl Emptying {
         ))
     }
 
-    /// What is directly below a prefix: names of objects, and those of folders with a slash at their end.
+    /// What is directly below a prefix: names of objects, and those of folders with a slash at their end. Folders are not asked for as
+    /// such: servers name some whose objects are all deleted.
     pub async fn names(&self, prefix: &str) -> Result<Vec<String>, StoreError> {
         let request = self
             .requests
             .list_objects_v2()
             .bucket(&self.bucket)
-            .prefix(prefix)
-            .delimiter("/");
+            .prefix(prefix);
         let mut pages = request.into_paginator().send();
         let mut names = Vec::new();
         while let Some(page) = pages.next().await {
             let page = page.map_err(|error| self.site.explain("list", &self.place(), &error))?;
-            let folders = page.common_prefixes().iter();
-            let keys = folders.filter_map(|folder| folder.prefix());
-            let keys = keys.chain(page.contents().iter().filter_map(|object| object.key()));
-            names.extend(keys.map(|key| key.strip_prefix(prefix).unwrap_or(key).to_owned()));
+            let keys = page.contents().iter().filter_map(|object| object.key());
+            names.extend(keys.map(|key| first_part(key.strip_prefix(prefix).unwrap_or(key))));
+            names.dedup();
         }
+        names.sort();
+        names.dedup();
         Ok(names)
     }
 
@@ -172,4 +173,10 @@ impl Emptying {
         }
         Ok(())
     }
+}
+
+/// `a/` of `a/b/c`, and all of `a`.
+fn first_part(key: &str) -> String {
+    let end = key.find('/').map_or(key.len(), |slash| slash + 1);
+    key[..end].to_owned()
 }
