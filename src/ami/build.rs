@@ -130,14 +130,14 @@ impl Recipe {
             template.as_deref().unwrap_or_default(),
         ];
         // Lengths keep the parts apart.
-        let all: String = parts
-            .iter()
+        let parts = parts.iter();
+        let all: Vec<String> = parts
             .map(|part| format!("{}:{part}\n", part.len()))
             .collect();
         Ok(Self {
             script,
             template,
-            digest: Digest::of(Algorithm::Sha256, all.as_bytes()),
+            digest: Digest::of(Algorithm::Sha256, all.concat().as_bytes()),
         })
     }
 

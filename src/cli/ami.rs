@@ -29,7 +29,7 @@ pub enum AmiCommand {
     /// Copy an image from another region or partition
     Copy(CopyArgs),
     /// Build an image on an instance of its own, in a private subnet
-    Build(BuildArgs),
+    Build(Box<BuildArgs>),
     /// List what was made here and is still there
     List(ListArgs),
     /// Take away what is left of copies and builds that failed; shows it first

@@ -152,7 +152,7 @@ async fn run(work: &Work<'_>, program: &Path, settings: &Path) -> Result<(), Ami
     }
     let program = whole(program);
     let program = Program {
-        program: &program,
+        path: &program,
         arguments: vec![
             format!("--config={}", settings.display()),
             "--up=false".to_owned(),

@@ -23,7 +23,7 @@ const TAIL_LINES: usize = 4;
 /// A program that is to be run.
 #[derive(Debug)]
 pub(super) struct Program<'a> {
-    pub(super) program: &'a Path,
+    pub(super) path: &'a Path,
     pub(super) arguments: Vec<String>,
     pub(super) environment: BTreeMap<String, String>,
     /// What it reads; nothing when None.
@@ -64,17 +64,15 @@ impl Program<'_> {
             tokio::join!(fed, child.wait()).1
         })
         .await;
-        let code = match &ended {
-            Ok(status) => status.as_ref().ok().and_then(|status| status.code()),
-            Err(_) => {
-                // It is gone then: nothing else can be done about one that can't be killed.
-                let _ = child.kill().await;
-                None
-            }
-        };
+        let is_too_late = ended.is_err();
+        if is_too_late {
+            // It is gone then: nothing else can be done about one that can't be killed.
+            let _ = child.kill().await;
+        }
+        let status = ended.ok().and_then(Result::ok);
         Ok(Ended {
-            code,
-            is_too_late: ended.is_err(),
+            code: status.and_then(|status| status.code()),
+            is_too_late,
             said: self
                 .last_words(began_at)
                 .map_err(|source| self.trouble(source))?,
@@ -83,7 +81,7 @@ impl Program<'_> {
 
     /// The program with its arguments, for people; what it reads and its environment are not told.
     fn line(&self) -> String {
-        format!("{} {}", self.program.display(), self.arguments.join(" "))
+        format!("{} {}", self.path.display(), self.arguments.join(" "))
     }
 
     fn open(&self) -> io::Result<File> {
@@ -104,7 +102,7 @@ impl Program<'_> {
             Some(_) => Stdio::piped(),
             None => Stdio::null(),
         };
-        let mut command = Command::new(self.program);
+        let mut command = Command::new(self.path);
         command
             .args(&self.arguments)
             .env_clear()
@@ -114,7 +112,7 @@ impl Program<'_> {
             .stderr(stderr)
             .kill_on_drop(true);
         command.spawn().map_err(|source| AmiError::Start {
-            program: self.program.to_owned(),
+            program: self.path.to_owned(),
             source,
         })
     }
@@ -157,7 +155,7 @@ mod tests {
 
     fn program<'a>(folder: &Path, script: &str, limit: Duration) -> Program<'a> {
         Program {
-            program: Path::new("/bin/sh"),
+            path: Path::new("/bin/sh"),
             arguments: vec!["-c".to_owned(), script.to_owned()],
             environment: BTreeMap::from([("GIVEN".to_owned(), "given".to_owned())]),
             input: Some(b"read\n"),

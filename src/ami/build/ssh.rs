@@ -32,7 +32,7 @@ pub(super) struct Login<'a> {
 impl Login<'_> {
     /// Notes the keys that the builder itself has told, by another way than this one.
     pub(super) fn know(&mut self, keys: &[String]) -> Result<(), AmiError> {
-        let lines: String = keys
+        let lines: Vec<String> = keys
             .iter()
             .map(|key| format!("{} {key}\n", self.address))
             .collect();
@@ -43,7 +43,7 @@ impl Login<'_> {
         if let Some(folder) = self.known_hosts.parent() {
             fs::create_dir_all(folder).map_err(kept)?;
         }
-        fs::write(&self.known_hosts, lines).map_err(kept)?;
+        fs::write(&self.known_hosts, lines.concat()).map_err(kept)?;
         self.is_known = true;
         Ok(())
     }
@@ -61,7 +61,7 @@ impl Login<'_> {
         limit: Duration,
     ) -> Result<Ended, AmiError> {
         let program = Program {
-            program: self.ssh,
+            path: self.ssh,
             arguments: self.arguments(command),
             environment: self.environment.clone(),
             input,

@@ -3,6 +3,8 @@
 //! What was made is found by its tags and by the journal, so that it goes even where the journal or all of kops' state is lost. Each part
 //! is removed for itself: one that fails stops no other, and the command can be given again.
 
+use std::path::PathBuf;
+
 use anyhow::Context;
 use jiff::Timestamp;
 
@@ -45,17 +47,15 @@ pub(super) async fn destroy(mut site: Worksite, args: &DestroyArgs) -> anyhow::R
     {
         failures.extend(bucket.go(&mut site).await?);
     }
-    match failures.is_empty() {
-        true => Ok(Exit::Done),
-        false => {
-            let what = format!(
-                "not all of it is removed; the same command tries again:\n  {}",
-                failures.join("\n  ")
-            );
-            site.observer().event(&Event::Warned { what });
-            Ok(Exit::SomeFailed)
-        }
+    if failures.is_empty() {
+        return Ok(Exit::Done);
     }
+    let what = format!(
+        "not all of it is removed; the same command tries again:\n  {}",
+        failures.join("\n  ")
+    );
+    site.observer().event(&Event::Warned { what });
+    Ok(Exit::SomeFailed)
 }
 
 /// All that there is of a cluster.
@@ -163,7 +163,7 @@ impl Doomed {
             say(&line(&remnant.words(), false, "image"))?;
         }
         if let Some(copy) = site.file.image.copy.clone() {
-            let maker = site.image_maker(Default::default(), false).await?;
+            let maker = site.image_maker(PathBuf::new(), false).await?;
             let observer = site.observer();
             let cleared = maker.clear_way(&site.file, &copy, observer.as_ref()).await;
             if let Err(error) = cleared {
