@@ -26,7 +26,7 @@ use crate::store::s3::Congestion;
 use crate::terminal::Showing;
 
 pub use self::ami::{
-    AmiArgs, AmiCommand, CopyArgs, GcArgs, ListArgs, PlaceArgs, ResolveArgs, WaitArgs,
+    AmiArgs, AmiCommand, BuildArgs, CopyArgs, GcArgs, ListArgs, PlaceArgs, ResolveArgs, WaitArgs,
 };
 pub use self::bench::{BenchArgs, End};
 pub use self::images::{ImageArgs, RegistryArgs, ShelfArgs};

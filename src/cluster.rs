@@ -11,6 +11,7 @@ mod manifest;
 mod mirrors;
 mod quorum;
 mod subnets;
+mod upgrade;
 mod wants;
 
 #[cfg(test)]
@@ -26,6 +27,7 @@ pub use self::manifest::{Found, Group, Manifest, RenderError, channel, manifest}
 pub use self::mirrors::dead;
 pub use self::quorum::Spread;
 pub use self::subnets::{BadCidr, Cidr, Placed};
+pub use self::upgrade::{BadUpgrade, upgrade};
 
 /// Why a file tells of no cluster.
 #[derive(Debug, thiserror::Error)]

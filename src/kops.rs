@@ -143,27 +143,7 @@ impl Kops {
     /// What every call gets for its environment, and nothing else.
     pub fn environment(&self) -> BTreeMap<String, String> {
         let options = &self.options;
-        let is_passed = |name: &str| {
-            PASSED.contains(&name)
-                || PASSED_PREFIXES
-                    .iter()
-                    .any(|prefix| name.starts_with(prefix))
-        };
-        let callers = options.callers.iter();
-        let mut environment: BTreeMap<String, String> = callers
-            .filter(|(name, _)| is_passed(name))
-            .map(|(name, value)| (name.clone(), value.clone()))
-            .collect();
-        if let Some(home) = options.callers.get("HOME") {
-            for (name, file) in [
-                ("AWS_CONFIG_FILE", "config"),
-                ("AWS_SHARED_CREDENTIALS_FILE", "credentials"),
-            ] {
-                let file = Path::new(home).join(".aws").join(file);
-                let entry = environment.entry(name.to_owned());
-                entry.or_insert_with(|| file.to_string_lossy().into_owned());
-            }
-        }
+        let mut environment = passed(&options.callers);
         // Kops of the first SDK read no profile's settings without.
         environment.insert("AWS_SDK_LOAD_CONFIG".to_owned(), "1".to_owned());
         environment.extend(options.environment.clone());
@@ -252,6 +232,33 @@ impl Kops {
             }),
         }
     }
+}
+
+/// What a program that speaks to AWS gets of its caller's environment, and nothing else: where programs are, proxies and certificates, and
+/// AWS's own variables. A home folder of its own does not hide AWS's files from it.
+pub fn passed(callers: &BTreeMap<String, String>) -> BTreeMap<String, String> {
+    let is_passed = |name: &str| {
+        PASSED.contains(&name)
+            || PASSED_PREFIXES
+                .iter()
+                .any(|prefix| name.starts_with(prefix))
+    };
+    let mut environment: BTreeMap<String, String> = callers
+        .iter()
+        .filter(|(name, _)| is_passed(name))
+        .map(|(name, value)| (name.clone(), value.clone()))
+        .collect();
+    if let Some(home) = callers.get("HOME") {
+        for (name, file) in [
+            ("AWS_CONFIG_FILE", "config"),
+            ("AWS_SHARED_CREDENTIALS_FILE", "credentials"),
+        ] {
+            let file = Path::new(home).join(".aws").join(file);
+            let entry = environment.entry(name.to_owned());
+            entry.or_insert_with(|| file.to_string_lossy().into_owned());
+        }
+    }
+    environment
 }
 
 impl Answer {

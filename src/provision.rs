@@ -5,12 +5,14 @@
 //! part of it: when that has moved, it is not carried out.
 
 mod coverage;
+mod image;
 mod journal;
 mod kept;
 mod network;
 mod plan;
 mod preview;
 mod readback;
+mod removal;
 pub mod steps;
 
 use std::collections::BTreeMap;
@@ -20,12 +22,14 @@ use std::sync::Arc;
 use tokio_util::sync::CancellationToken;
 
 pub use self::coverage::{Coverage, ImagesError, Uncovered, of_channel, of_files, of_images};
+pub use self::image::{ImageMaker, ImageSight, look_up};
 pub use self::journal::{Journal, Made, MadeKind, StepName, StepState};
-pub use self::kept::{Kept, KeptError, journal_in, keep_in, write_in};
+pub use self::kept::{Kept, KeptError, forget_in, journal_in, keep_in, write_in};
 pub use self::network::{Addresses, NetworkError};
 pub use self::plan::{BadPlan, Moved, Plan, Sights};
 pub use self::preview::{Previewed, Scratch, preview};
 pub use self::readback::{Dropped, dropped};
+pub use self::removal::{Remnant, hosts, remnants};
 pub use self::steps::{Step, StepError, run};
 use crate::cluster::{ClusterFile, Found, Manifest};
 use crate::consumer::Settings;

@@ -20,7 +20,8 @@ use crate::cloud::{Cloud, CopyOf, Image, ImageState, Images, Tag};
 use crate::cluster::CopyEngine;
 use crate::events::{Event, Observer};
 use crate::partition::Partition;
-use crate::store::s3::Depot;
+use crate::store::StoreError;
+use crate::store::s3::{Depot, S3Options};
 
 /// What is to be copied, and how.
 #[derive(Debug, Clone)]
@@ -46,6 +47,33 @@ pub struct Buckets {
     pub from: Depot,
     /// In the target's region.
     pub to: Depot,
+}
+
+impl Buckets {
+    /// A private bucket of the account at either end.
+    pub async fn connect(
+        from: &str,
+        source: &Cloud,
+        to: &str,
+        target: &Cloud,
+    ) -> Result<Self, AmiError> {
+        Ok(Self {
+            from: depot(from, source).await?,
+            to: depot(to, target).await?,
+        })
+    }
+}
+
+async fn depot(bucket: &str, cloud: &Cloud) -> Result<Depot, StoreError> {
+    let settings = cloud.settings().clone();
+    let options = S3Options {
+        region: Some(settings.region),
+        profile: settings.profile,
+        keys: settings.keys,
+        endpoint: settings.endpoint,
+        ..S3Options::new(bucket, "")
+    };
+    Depot::connect(&options).await
 }
 
 /// What came of it.
@@ -90,6 +118,45 @@ pub async fn copy(
         observer.event(&Event::Warned { what });
     }
     copied
+}
+
+/// Takes away what a copy has left on its way; the copy itself stays.
+pub async fn clear_way(
+    source: &Cloud,
+    target: &Cloud,
+    buckets: Option<&Buckets>,
+    order: &CopyOrder,
+    observer: &dyn Observer,
+) -> Result<(), AmiError> {
+    let trip = Trip {
+        source,
+        target,
+        buckets,
+        order,
+        observer,
+    };
+    trip.clear_the_way().await
+}
+
+/// The copy, where an earlier run has made it, available or on its way; asks only.
+pub async fn copied(
+    target: &Cloud,
+    from_region: &str,
+    source: &str,
+) -> Result<Option<Image>, AmiError> {
+    let which = Images {
+        owners: vec!["self".to_owned()],
+        filters: made_of(&format!("{from_region}/{source}"), Role::Image),
+        ..Images::default()
+    };
+    let found = target.images(&which).await?.into_iter();
+    let coming = found.filter(|image| {
+        matches!(
+            image.state,
+            ImageState::Available | ImageState::Pending | ImageState::Transient
+        )
+    });
+    Ok(coming.max_by(|a, b| a.creation_date.cmp(&b.creation_date)))
 }
 
 /// One copy.

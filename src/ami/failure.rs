@@ -45,6 +45,42 @@ pub enum AmiError {
     /// What arrived is not what was sent.
     #[error("{0}")]
     Corrupt(String),
+    /// The instance that an image is built on.
+    #[error("the builder {id} in {region}: {why}")]
+    Builder {
+        id: String,
+        region: String,
+        why: String,
+    },
+    /// The script, or the external program, that makes an image what it is.
+    #[error("{what} ended {}, saying {said} (all of it is in {record})", how(*code))]
+    Program {
+        what: String,
+        /// None when a signal ended it.
+        code: Option<i32>,
+        /// Its last words.
+        said: String,
+        record: String,
+    },
+    #[error("{what} did not end within {} s and was stopped, saying {said} (all of it is in {record})", limit.as_secs())]
+    TimedOut {
+        what: String,
+        limit: Duration,
+        said: String,
+        record: String,
+    },
+    #[error("can't run {}", program.display())]
+    Start {
+        program: PathBuf,
+        #[source]
+        source: io::Error,
+    },
+    #[error("can't read or write {}", path.display())]
+    File {
+        path: PathBuf,
+        #[source]
+        source: io::Error,
+    },
     #[error("can't keep what has been carried in {}", path.display())]
     Journal {
         path: PathBuf,
@@ -55,6 +91,13 @@ pub enum AmiError {
 
 fn reason(why: Option<&str>) -> String {
     why.map(|why| format!(": {why}")).unwrap_or_default()
+}
+
+fn how(code: Option<i32>) -> String {
+    match code {
+        Some(code) => format!("with {code}"),
+        None => "by a signal".to_owned(),
+    }
 }
 
 impl AmiError {

@@ -4,7 +4,7 @@ use serde::Serialize;
 
 use super::failure::AmiError;
 use super::mark::{self, CLUSTER, ROLE, Role, SOURCE};
-use crate::cloud::{Cloud, Image, Images, Snapshot, Tag};
+use crate::cloud::{Cloud, CloudError, Filter, Image, Images, Instance, Snapshot, Tag};
 
 /// Something that was made here.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -33,6 +33,25 @@ pub enum Kind {
     Image,
     /// One that belongs to no image of ours.
     Snapshot,
+    /// A builder.
+    Instance,
+}
+
+/// States of an instance that is not gone, nor going.
+pub(super) const ALIVE: [&str; 4] = ["pending", "running", "stopping", "stopped"];
+
+/// Instances by their tags, those alone that are not gone.
+pub(super) async fn alive(
+    cloud: &Cloud,
+    mut filters: Vec<Filter>,
+) -> Result<Vec<Instance>, AmiError> {
+    filters.push(Filter {
+        name: "instance-state-name".to_owned(),
+        values: ALIVE.map(str::to_owned).to_vec(),
+    });
+    let mut found = cloud.instances(&[], &filters).await?;
+    found.sort_by(|a, b| (&a.launch_time, &a.instance_id).cmp(&(&b.launch_time, &b.instance_id)));
+    Ok(found)
 }
 
 /// What there is of a cluster's, or of all; the newest last.
@@ -53,6 +72,8 @@ pub async fn leftovers(cloud: &Cloud, cluster: Option<&str>) -> Result<Vec<Lefto
         .iter()
         .filter(|snapshot| !of_images.contains(&snapshot.snapshot_id));
     found.extend(alone.map(of_snapshot));
+    let instances = alive(cloud, filters).await?;
+    found.extend(instances.iter().map(of_instance));
     found.sort_by(|a, b| (&a.since, a.kind, &a.id).cmp(&(&b.since, b.kind, &b.id)));
     Ok(found)
 }
@@ -67,6 +88,7 @@ pub async fn remove(cloud: &Cloud, leftover: &Leftover) -> Result<(), AmiError> 
             }
         }
         Kind::Snapshot => cloud.delete_snapshot(&leftover.id).await?,
+        Kind::Instance => cloud.terminate_instance(&leftover.id).await?,
     }
     tracing::info!("removed {} in {}", leftover.id, cloud.region());
     Ok(())
@@ -75,6 +97,28 @@ pub async fn remove(cloud: &Cloud, leftover: &Leftover) -> Result<(), AmiError> 
 /// Takes an image and its snapshots away.
 pub async fn gone(cloud: &Cloud, image: &Image) -> Result<(), AmiError> {
     remove(cloud, &of_image(image)).await
+}
+
+/// What stands there by this id, whatever its tags; None where it is gone.
+pub async fn standing(cloud: &Cloud, kind: Kind, id: &str) -> Result<Option<Leftover>, AmiError> {
+    let gone = |error: CloudError| match error.is_not_found() {
+        true => Ok(None),
+        false => Err(error.into()),
+    };
+    match kind {
+        Kind::Image => Ok(cloud.image(id).await?.as_ref().map(of_image)),
+        Kind::Snapshot => match cloud.snapshots(&[id], &[]).await {
+            Ok(found) => Ok(found.first().map(of_snapshot)),
+            Err(error) => gone(error),
+        },
+        Kind::Instance => match cloud.instances(&[id], &[]).await {
+            Ok(found) => {
+                let alive = found.iter().find(|found| ALIVE.contains(&found.state()));
+                Ok(alive.map(of_instance))
+            }
+            Err(error) => gone(error),
+        },
+    }
 }
 
 fn of_image(image: &Image) -> Leftover {
@@ -98,6 +142,17 @@ fn of_snapshot(snapshot: &Snapshot) -> Leftover {
         &snapshot.tags,
         name,
         snapshot.start_time.clone(),
+        Vec::new(),
+    )
+}
+
+fn of_instance(instance: &Instance) -> Leftover {
+    of_tags(
+        &instance.instance_id,
+        Kind::Instance,
+        &instance.tags,
+        instance.tag("Name").map(str::to_owned),
+        instance.launch_time.clone(),
         Vec::new(),
     )
 }

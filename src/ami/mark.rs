@@ -15,6 +15,15 @@ pub(super) const ROLE: &str = "kops-mirror/role";
 /// What it is a copy of: `us-east-1/ami-…`, `us-east-1/snap-…`.
 pub(super) const SOURCE: &str = "kops-mirror/source";
 
+/// What an image is built by: the digest of everything that goes into it.
+pub(super) const RECIPE: &str = "kops-mirror/recipe";
+
+/// How far a builder is.
+pub(super) const PHASE: &str = "kops-mirror/phase";
+
+/// By this one the external program finds the instance that it is to work on.
+pub(super) const IMAGEBUILDER: &str = "k8s.io/role/imagebuilder";
+
 /// What something is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Role {

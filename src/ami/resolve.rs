@@ -67,6 +67,45 @@ pub async fn resolve(cloud: &Cloud, query: &ImageQuery, arch: Arch) -> Result<Re
     Ok(resolved(image, How::Listed { owner, name }))
 }
 
+/// Finds the image that a text names as kops takes it: `ami-…`, `OWNER/NAME`, `ssm:PARAMETER`, or the name of one's own.
+pub async fn named(cloud: &Cloud, text: &str, arch: Arch) -> Result<Image, AmiError> {
+    if text.starts_with("ami-") {
+        return by_id(cloud, text, arch).await;
+    }
+    if let Some(parameter) = text.strip_prefix("ssm:") {
+        return by_parameter(cloud, parameter, arch).await;
+    }
+    let Some((owner, name)) = text.split_once('/') else {
+        return by_name(cloud, "self", text, arch).await;
+    };
+    let is_owner = owner.len() == 12 && owner.bytes().all(|byte| byte.is_ascii_digit());
+    if !is_owner && !matches!(owner, "self" | "amazon" | "aws-marketplace") {
+        let what = format!(
+            "'{}' is no owner of images that both kops and EC2 know in {}: give the account's number, as in {}/{name}",
+            owner.escape_debug(),
+            cloud.region(),
+            canonical(cloud.partition()),
+        );
+        return Err(AmiError::Refused(what));
+    }
+    by_name(cloud, owner, name, arch).await
+}
+
+async fn by_id(cloud: &Cloud, id: &str, arch: Arch) -> Result<Image, AmiError> {
+    let none = |why: String| AmiError::None {
+        region: cloud.region().to_owned(),
+        wanted: format!("called {id}"),
+        why,
+    };
+    let image = cloud.image(id).await?;
+    let who = cloud.settings().who();
+    let image = image.ok_or_else(|| none(format!("{who} sees none")))?;
+    match unfit(&image, arch) {
+        None => Ok(image),
+        Some(why) => Err(none(format!("it {why}"))),
+    }
+}
+
 fn resolved(image: Image, how: How) -> Resolved {
     Resolved {
         pinned: image.pinned(),
@@ -217,7 +256,7 @@ async fn by_name(cloud: &Cloud, owner: &str, name: &str, arch: Arch) -> Result<I
 }
 
 /// Why instances with these processors can't start from it; None when they can.
-fn unfit(image: &Image, arch: Arch) -> Option<String> {
+pub fn unfit(image: &Image, arch: Arch) -> Option<String> {
     let architecture = image.architecture.as_deref().unwrap_or("unknown");
     if image.state != ImageState::Available {
         return Some(format!("is {}", image.state));

@@ -6,11 +6,12 @@ use std::time::Duration;
 use clap::{Args, Subcommand, ValueHint};
 
 use crate::asset::Arch;
-use crate::cluster::CopyEngine;
+use crate::cluster::{BuildEngine, CopyEngine};
 use crate::config;
 
 const PLACE: &str = "Which account";
 const IMAGE: &str = "Which image";
+const BUILDER: &str = "The builder";
 
 #[derive(Debug, Clone, Args)]
 pub struct AmiArgs {
@@ -27,9 +28,11 @@ pub enum AmiCommand {
     Wait(WaitArgs),
     /// Copy an image from another region or partition
     Copy(CopyArgs),
+    /// Build an image on an instance of its own, in a private subnet
+    Build(Box<BuildArgs>),
     /// List what was made here and is still there
     List(ListArgs),
-    /// Take away what is left of copies that failed; shows it first
+    /// Take away what is left of copies and builds that failed; shows it first
     Gc(GcArgs),
 }
 
@@ -110,6 +113,57 @@ pub struct CopyArgs {
     #[arg(long)]
     pub rollback: bool,
     /// How long each step at AWS may take [default: the file's, else 60m]
+    #[arg(long, value_name = "TIME", value_parser = config::parse_duration)]
+    pub timeout: Option<Duration>,
+}
+
+#[derive(Debug, Clone, Args)]
+pub struct BuildArgs {
+    #[command(flatten)]
+    pub place: PlaceArgs,
+    /// What the builder starts from: ami-… or OWNER/NAME [default: the file's, as for all of these]
+    #[arg(long, value_name = "IMAGE", help_heading = IMAGE)]
+    pub base: Option<String>,
+    /// What the image will be called; one of that name that was built so already is the answer at once
+    #[arg(long, value_name = "NAME", help_heading = IMAGE)]
+    pub name: Option<String>,
+    /// What is run on the builder, as root
+    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath, help_heading = IMAGE)]
+    pub script: Option<PathBuf>,
+    /// What builds it [default: launch]
+    #[arg(long, value_name = "ENGINE", help_heading = IMAGE)]
+    pub engine: Option<BuildEngine>,
+    /// The program, for imagebuilder
+    #[arg(long, value_name = "PATH", value_hint = ValueHint::ExecutablePath, help_heading = IMAGE)]
+    pub imagebuilder: Option<PathBuf>,
+    /// Its template
+    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath, help_heading = IMAGE)]
+    pub template: Option<PathBuf>,
+    /// A private subnet: the builder has no public address
+    #[arg(long, value_name = "SUBNET", help_heading = BUILDER)]
+    pub subnet: Option<String>,
+    /// The builder's security group [default: the VPC's own]
+    #[arg(long, value_name = "GROUP", help_heading = BUILDER)]
+    pub security_group: Option<String>,
+    /// The builder's type [default: t3.medium]
+    #[arg(long, value_name = "TYPE", help_heading = BUILDER)]
+    pub machine_type: Option<String>,
+    /// The key pair at EC2 that the builder lets in
+    #[arg(long, value_name = "NAME", help_heading = BUILDER)]
+    pub key_name: Option<String>,
+    /// Its private key, to log in with; without, the script runs as user data and nobody logs in
+    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath, help_heading = BUILDER)]
+    pub private_key: Option<PathBuf>,
+    /// Who logs in [default: ubuntu]
+    #[arg(long, value_name = "NAME", help_heading = BUILDER)]
+    pub user: Option<String>,
+    /// The program that logs in
+    #[arg(long, value_name = "PATH", value_hint = ValueHint::ExecutablePath, default_value = "ssh", env = "KOPS_MIRROR_SSH", help_heading = BUILDER)]
+    pub ssh: PathBuf,
+    /// Leave the builder there, whatever comes of it
+    #[arg(long, help_heading = BUILDER)]
+    pub keep_instance: bool,
+    /// How long each step may take [default: the file's, else 60m]
     #[arg(long, value_name = "TIME", value_parser = config::parse_duration)]
     pub timeout: Option<Duration>,
 }

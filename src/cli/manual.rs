@@ -183,7 +183,7 @@ Examples:
 
 pub(super) const AMI: &str = "\
 kops' own default image does not exist in China, so an image is found
-there by its publisher's account, or copied from elsewhere. An image
+there by its publisher's account, copied from elsewhere, or built. An image
 crosses between partitions with two profiles, one of an account on each
 side. What is made carries the tag kops-mirror/made-by; a copy that broke
 off is taken up by the same command.
@@ -198,5 +198,10 @@ Examples:
       --source ami-0123456789abcdef0 --from-region us-east-1 \\
       --from-profile global --from-bucket ami-out --to-bucket ami-in
 
-  What is left of copies that failed?
+  An image of one's own, built in a private subnet:
+    kops-mirror provision ami build --region cn-north-1 --profile china \\
+      --base ami-0123456789abcdef0 --name hardened --script harden.sh \\
+      --subnet subnet-0123456789abcdef0
+
+  What is left of copies and builds that failed?
     kops-mirror provision ami gc --region cn-north-1 --profile china";

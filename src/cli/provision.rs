@@ -119,6 +119,9 @@ pub struct ApplyArgs {
     /// Do not wait until the cluster is ready
     #[arg(long)]
     pub no_wait: bool,
+    /// The program that logs in to the builder of an image
+    #[arg(long, value_name = "PATH", value_hint = ValueHint::ExecutablePath, default_value = "ssh", env = "KOPS_MIRROR_SSH")]
+    pub ssh: PathBuf,
 }
 
 #[derive(Debug, Clone, Args)]

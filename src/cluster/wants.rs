@@ -21,6 +21,20 @@ impl ClusterFile {
         archs
     }
 
+    /// The kinds of processors of those hosts that start from the cluster's image, and not from one of their own.
+    pub fn archs_of_image(&self) -> Vec<Arch> {
+        let control_plane = &self.control_plane;
+        let control_plane = control_plane.image.is_none().then(|| control_plane.arch());
+        let nodes = self.nodes.iter().filter(|group| group.image.is_none());
+        let mut archs: Vec<_> = control_plane
+            .into_iter()
+            .chain(nodes.map(NodeGroup::arch))
+            .collect();
+        archs.sort();
+        archs.dedup();
+        archs
+    }
+
     /// What to ask the catalogue for it. kops asks for digests of both architectures, whatever the hosts are.
     pub fn selection(&self) -> Selection {
         let mut selection = Selection::new(

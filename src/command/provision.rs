@@ -6,6 +6,7 @@ mod destroying;
 mod place;
 mod planning;
 mod preflight;
+mod rolling_back;
 mod state_bucket;
 mod worksite;
 
@@ -16,7 +17,7 @@ use self::worksite::Worksite;
 use super::{document, say};
 use crate::cli::{Output, ProvisionArgs, ProvisionCommand, RenderArgs, ValidateArgs, WorkArgs};
 use crate::config::{Config, Environment};
-use crate::events::Observer;
+use crate::events::{Event, Observer};
 use crate::kops::Health;
 use crate::provision::{self, Step, steps};
 use crate::report::Exit;
@@ -31,7 +32,15 @@ pub(super) async fn provision(
     stop: &CancellationToken,
 ) -> anyhow::Result<Exit> {
     let Some(work) = args.command.work() else {
-        return without_cluster(&args.command, output, config, observer.as_ref(), stop).await;
+        return without_cluster(
+            &args.command,
+            output,
+            environment,
+            config,
+            observer.as_ref(),
+            stop,
+        )
+        .await;
     };
     let site = Worksite::open(work, environment, config, observer, stop.clone())?;
     match &args.command {
@@ -55,6 +64,7 @@ pub(super) async fn provision(
 async fn without_cluster(
     command: &ProvisionCommand,
     output: Output,
+    environment: &Environment,
     config: &Config,
     observer: &dyn Observer,
     stop: &CancellationToken,
@@ -62,7 +72,7 @@ async fn without_cluster(
     let ProvisionCommand::Ami(args) = command else {
         unreachable!("all others are about a cluster");
     };
-    let step = ami::ami(&args.command, output, config, observer);
+    let step = ami::ami(&args.command, output, environment, config, observer);
     // What is half done is taken up by the same command.
     let ended = stop.run_until_cancelled(step).await;
     ended.unwrap_or(Ok(Exit::Interrupted))
@@ -71,6 +81,11 @@ async fn without_cluster(
 async fn render(mut site: Worksite, args: &RenderArgs) -> anyhow::Result<Exit> {
     if !args.offline {
         site.look_up().await?;
+        if let Some(what) = &site.image_to_come {
+            let images: Vec<_> = site.found.images.values().map(String::as_str).collect();
+            let what = format!("{what}; until then '{}' stands for it", images.join("', '"));
+            site.observer().event(&Event::Warned { what });
+        }
     }
     say(&site.render()?.to_string())?;
     Ok(Exit::Done)

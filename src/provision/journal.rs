@@ -153,6 +153,11 @@ impl Journal {
         }
     }
 
+    /// Writes down that it is gone.
+    pub fn remove_made(&mut self, made: &Made) {
+        self.made.retain(|other| other != made);
+    }
+
     /// Takes the newer of both for each step, and everything that either says was made: the one here may be lost, or another operator's
     /// in the state store be ahead.
     pub fn unite(&mut self, other: Self) {

@@ -164,6 +164,17 @@ pub fn write_in(folder: &Path, name: &str, text: &[u8]) -> Result<(), KeptError>
     })
 }
 
+/// Removes the journal from a folder; one that is not there is none the worse.
+pub fn forget_in(folder: &Path) -> Result<(), KeptError> {
+    let path = folder.join(JOURNAL);
+    match std::fs::remove_file(&path) {
+        Err(source) if source.kind() != io::ErrorKind::NotFound => {
+            Err(KeptError::File { path, source })
+        }
+        _ => Ok(()),
+    }
+}
+
 /// Keeps the journal in a folder.
 pub fn keep_in(folder: &Path, journal: &Journal) -> Result<(), KeptError> {
     write_in(folder, JOURNAL, &journal.json())

@@ -23,6 +23,9 @@ pub struct Plan {
     /// What the preflight found.
     pub findings: Vec<Finding>,
     pub coverage: Coverage,
+    /// What the cluster that is there can't become.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub refusals: Vec<String>,
     /// What is worth knowing and stops nothing.
     pub notes: Vec<String>,
     /// Fields of the manifest that differ from what kops has now; empty where it has nothing yet.
@@ -74,6 +77,7 @@ impl Plan {
             sights,
             findings: Vec::new(),
             coverage: Coverage::default(),
+            refusals: Vec::new(),
             notes: Vec::new(),
             changes: Vec::new(),
             is_new: false,
@@ -112,6 +116,7 @@ impl Plan {
     pub fn obstacles(&self) -> Vec<String> {
         let findings = self.findings.iter().filter(|finding| finding.stops());
         let mut obstacles: Vec<_> = findings.map(Finding::to_string).collect();
+        obstacles.extend(self.refusals.iter().cloned());
         if !self.coverage.is_whole() {
             obstacles.push(format!("the mirror: {}", self.coverage));
         }
@@ -182,6 +187,9 @@ impl fmt::Display for Plan {
         writeln!(f, "Mirror       {}", self.coverage)?;
         for finding in &self.findings {
             writeln!(f, "{finding}")?;
+        }
+        for refusal in &self.refusals {
+            writeln!(f, "Refused      {refusal}")?;
         }
         for note in &self.notes {
             writeln!(f, "Note         {note}")?;

@@ -42,12 +42,15 @@ pub enum Scratch {
 }
 
 /// Copies what kops has of the cluster, and lets it say what it would do. Nothing outside of the scratch is changed.
+///
+/// `lacking` says what is not there yet that kops' dry run would stumble over: then kops is not asked for one.
 pub async fn preview(
     options: KopsOptions,
     scratch: &Scratch,
     state: Option<&Arc<dyn Store>>,
     manifest: &Manifest,
     public_key: Option<&Path>,
+    lacking: Option<&str>,
 ) -> Result<Previewed, StepError> {
     let folder = options.folder.join("preview");
     start_anew(&folder)?;
@@ -67,7 +70,7 @@ pub async fn preview(
         folder,
         ..options
     };
-    let previewed = on_copy(options, state.is_some(), manifest, public_key).await;
+    let previewed = on_copy(options, state.is_some(), manifest, public_key, lacking).await;
     if let Scratch::Bucket { store, .. } = scratch {
         empty(store).await?;
     }
@@ -79,6 +82,7 @@ async fn on_copy(
     has_state: bool,
     manifest: &Manifest,
     public_key: Option<&Path>,
+    lacking: Option<&str>,
 ) -> Result<Previewed, StepError> {
     let base = format!("{}/{}", options.state_store, options.cluster);
     let folder = options.folder.clone();
@@ -107,8 +111,15 @@ async fn on_copy(
             None
         }
     };
+    let preview = match lacking {
+        None => kops.preview().await?,
+        Some(what) => Preview {
+            text: format!("(it is asked when the rest is there: {what})"),
+            has_changes: true,
+        },
+    };
     Ok(Previewed {
-        preview: kops.preview().await?,
+        preview,
         assets,
         before,
         after,

@@ -1,8 +1,10 @@
 //! Runs steps one after the other: observe, act where that is not what is wanted, observe again.
 
 mod config;
+mod image;
 mod keys;
 mod kubeconfig;
+mod manifest;
 mod network;
 mod preflight;
 mod ready;
@@ -12,8 +14,10 @@ mod state_store;
 use async_trait::async_trait;
 
 pub use self::config::Config;
+pub use self::image::Image;
 pub use self::keys::Keys;
 pub use self::kubeconfig::Kubeconfig;
+pub use self::manifest::Manifest;
 pub use self::network::Network;
 pub use self::preflight::Preflight;
 pub use self::ready::Ready;
@@ -22,6 +26,7 @@ pub use self::state_store::StateStore;
 use super::journal::{StepName, StepState};
 use super::kept::{self, KeptError};
 use super::{Site, readback};
+use crate::ami::AmiError;
 use crate::cluster::RenderError;
 use crate::events::{Event, told};
 use crate::kops::KopsError;
@@ -42,6 +47,8 @@ pub enum StepError {
     Kops(#[from] KopsError),
     #[error(transparent)]
     Kept(#[from] KeptError),
+    #[error(transparent)]
+    Image(#[from] AmiError),
     #[error(transparent)]
     Render(#[from] RenderError),
     #[error("what is wanted was done, and it is not so: {what}")]

@@ -1,6 +1,8 @@
 //! Provisioning against moto, an emulator of AWS that KOPS_MIRROR_TEST_MOTO names (tests/servers/start.sh moto), behind an overlay for
 //! what moto lacks or gets wrong.
 
+mod ami_build;
+mod ami_build_unhappy;
 mod ami_command;
 mod ami_copy;
 mod ami_copy_unhappy;
@@ -9,6 +11,9 @@ mod ami_resolve;
 mod ami_wait;
 mod cloud;
 mod desk;
+mod destroy;
+mod ground;
+mod image_step;
 mod machine;
 mod network;
 mod overlay;

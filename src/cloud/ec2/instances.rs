@@ -5,7 +5,7 @@ use base64::prelude::BASE64_STANDARD;
 use serde::Deserialize;
 
 use super::asking::Done;
-use super::{Filter, Tag};
+use super::{Filter, StateReason, Tag};
 use crate::cloud::query::{Fields, items, text};
 use crate::cloud::{Cloud, CloudError};
 
@@ -41,6 +41,11 @@ pub struct Instance {
     pub public_ip_address: Option<String>,
     #[serde(default)]
     pub instance_type: String,
+    /// ISO 8601 in UTC.
+    #[serde(default)]
+    pub launch_time: String,
+    #[serde(default)]
+    state_reason: Option<StateReason>,
     #[serde(default, rename = "tagSet", deserialize_with = "items")]
     pub tags: Vec<Tag>,
 }
@@ -48,6 +53,12 @@ pub struct Instance {
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 struct State {
     name: String,
+}
+
+#[derive(Deserialize)]
+struct Console {
+    #[serde(default, deserialize_with = "text")]
+    output: Option<String>,
 }
 
 #[derive(Deserialize)]
@@ -60,6 +71,17 @@ impl Instance {
     /// `pending`, `running`, `stopping`, `stopped`, `shutting-down`, `terminated`
     pub fn state(&self) -> &str {
         &self.state.name
+    }
+
+    /// Why it is in its state, where EC2 says.
+    pub fn reason(&self) -> Option<&str> {
+        let reason = self.state_reason.as_ref()?;
+        Some(reason.message.as_str()).filter(|reason| !reason.is_empty())
+    }
+
+    pub fn tag(&self, key: &str) -> Option<&str> {
+        let found = self.tags.iter().find(|tag| tag.key == key);
+        found.map(|tag| tag.value.as_str())
     }
 }
 
@@ -125,6 +147,30 @@ impl Cloud {
             .repeatable("StopInstances", &format!("stop {id}"), &fields)
             .await?;
         Ok(())
+    }
+
+    /// What an instance has written on its console; None where there is nothing yet. EC2 keeps the last 64 KiB, and takes them down when
+    /// it has started and when it has stopped.
+    pub async fn console_output(&self, id: &str) -> Result<Option<String>, CloudError> {
+        let fields = Fields::default().with("InstanceId", id);
+        let purpose = format!("read the console of {id}");
+        let answer: Console = self
+            .repeatable("GetConsoleOutput", &purpose, &fields)
+            .await?;
+        let Some(output) = answer.output else {
+            return Ok(None);
+        };
+        let encoded: String = output.split_whitespace().collect();
+        let decoded = BASE64_STANDARD.decode(encoded).map_err(|error| {
+            self.nonsense(
+                &crate::cloud::service::EC2,
+                "GetConsoleOutput",
+                &purpose,
+                error,
+            )
+        })?;
+        let text = String::from_utf8_lossy(&decoded).into_owned();
+        Ok(Some(text).filter(|text| !text.is_empty()))
     }
 
     /// Terminates an instance; one that is not there any more is none the worse.

@@ -1,5 +1,7 @@
 //! Images that instances start from.
 
+mod building;
+
 use std::time::Duration;
 
 use anyhow::Context;
@@ -16,10 +18,9 @@ use crate::cli::{AmiCommand, CopyArgs, GcArgs, ListArgs, Output, ResolveArgs, Wa
 use crate::cloud::{Cloud, CloudSettings, Image};
 use crate::cluster::{CopyEngine, ImageCopy, ImageQuery};
 use crate::command::{document, say};
-use crate::config::Config;
+use crate::config::{Config, Environment};
 use crate::events::{Event, Observer, told};
 use crate::report::Exit;
-use crate::store::s3::{Depot, S3Options};
 
 /// An image as it is printed.
 #[derive(Debug, Serialize)]
@@ -45,6 +46,7 @@ struct Shown<'a> {
 pub(super) async fn ami(
     command: &AmiCommand,
     output: Output,
+    environment: &Environment,
     config: &Config,
     observer: &dyn Observer,
 ) -> anyhow::Result<Exit> {
@@ -52,6 +54,9 @@ pub(super) async fn ami(
         AmiCommand::Resolve(args) => resolved(args, output).await,
         AmiCommand::Wait(args) => wait(args, output, observer).await,
         AmiCommand::Copy(args) => copy(args, output, config, observer).await,
+        AmiCommand::Build(args) => {
+            building::build(args, output, environment, config, observer).await
+        }
         AmiCommand::List(args) => list(args, output).await,
         AmiCommand::Gc(args) => gc(args, output).await,
     }
@@ -112,10 +117,7 @@ async fn copy(
     let source = Cloud::connect(settings).await?;
     let target = place.cloud().await?;
     let buckets = match (&wanted.from_bucket, &wanted.to_bucket) {
-        (Some(from), Some(to)) => Some(Buckets {
-            from: depot(from, &source).await?,
-            to: depot(to, &target).await?,
-        }),
+        (Some(from), Some(to)) => Some(Buckets::connect(from, &source, to, &target).await?),
         _ => None,
     };
     let order = CopyOrder {
@@ -159,24 +161,6 @@ fn wanted(args: &CopyArgs, place: &Place) -> anyhow::Result<ImageCopy> {
         from_bucket: optional(&args.from_bucket, |file| &file.from_bucket),
         to_bucket: optional(&args.to_bucket, |file| &file.to_bucket),
     })
-}
-
-async fn depot(bucket: &str, cloud: &Cloud) -> anyhow::Result<Depot> {
-    let CloudSettings {
-        region,
-        profile,
-        keys,
-        endpoint,
-        ..
-    } = cloud.settings().clone();
-    let options = S3Options {
-        region: Some(region),
-        profile,
-        keys,
-        endpoint,
-        ..S3Options::new(bucket, "")
-    };
-    Ok(Depot::connect(&options).await?)
 }
 
 fn pace(typed: Option<Duration>, place: &Place) -> Pace {

@@ -7,12 +7,13 @@ use jiff::Timestamp;
 
 use super::super::say;
 use super::planning;
+use super::rolling_back::{self, Before};
 use super::worksite::Worksite;
 use crate::cli::{ApplyArgs, Output};
 use crate::cluster::TargetKind;
-use crate::events::told;
+use crate::events::{Event, told};
 use crate::kops::Kops;
-use crate::provision::{self, Plan, Step, StepError, StepName, steps};
+use crate::provision::{self, ImageMaker, Made, Plan, Step, StepError, StepName, steps};
 use crate::report::Exit;
 
 pub(super) async fn apply(
@@ -38,26 +39,47 @@ pub(super) async fn apply(
         return Ok(Exit::Differs);
     }
     provision::write_in(&site.folder, "plan.json", &plan.json())?;
-    let manifest = site.render()?;
     // The lock is in the state store, which is not there before its step.
     let first: [Box<dyn Step>; 2] = [
         Box::new(steps::Preflight(plan.findings)),
         Box::new(steps::StateStore(site.state_bucket().await?)),
     ];
-    let begun = provision::run(&first, site.site_mut()?).await;
-    let exit = ended(begun)?;
+    let had = site.site_mut()?.journal.made.clone();
+    let exit = ended(provision::run(&first, site.site_mut()?).await)?;
     if exit != Exit::Done {
         return Ok(exit);
     }
+    let mut made_now = site.site()?.journal.made.clone();
+    made_now.retain(|made| !had.contains(made));
     site.open_state_store().await?;
     let cloud = site.cloud().await?;
     let kops = Arc::new(site.kops().await?);
+    let maker = site.image_maker(args.ssh.clone(), args.rollback).await?;
     let mut all: Vec<Box<dyn Step>> = vec![Box::new(steps::Network(cloud))];
-    all.extend(steps(&site, &kops, args, rolls));
-    let steps = all;
-    let site = site.site_mut()?;
-    site.manifest = Some(manifest);
-    under_lock(site, &steps).await
+    all.extend(steps(&site, &kops, maker, args, rolls));
+    let before = Before {
+        made: without(&site.site()?.journal.made, &made_now),
+        has_cluster: kops.read().await?.is_some(),
+    };
+    let result = under_lock(site.site_mut()?, &all).await?;
+    if let Err((step, error)) = &result
+        && args.rollback
+        && !matches!(error, StepError::Stopped)
+    {
+        let rolled_back = rolling_back::roll_back(&mut site, &kops, &before, *step).await;
+        // Why the run failed is what the command ends with.
+        if let Err(error) = rolled_back {
+            let what = format!("{error:#}");
+            site.observer().event(&Event::Warned { what });
+        }
+    }
+    ended(result)
+}
+
+/// What had been made before this run.
+fn without(all: &[Made], now: &[Made]) -> Vec<Made> {
+    let is_old = |made: &&Made| !now.contains(made);
+    all.iter().filter(is_old).cloned().collect()
 }
 
 /// The plan that was given, read.
@@ -71,8 +93,16 @@ fn given(site: &Worksite, args: &ApplyArgs) -> anyhow::Result<Option<Plan>> {
     Ok(Some(plan))
 }
 
-fn steps(site: &Worksite, kops: &Arc<Kops>, args: &ApplyArgs, rolls: bool) -> Vec<Box<dyn Step>> {
+fn steps(
+    site: &Worksite,
+    kops: &Arc<Kops>,
+    maker: ImageMaker,
+    args: &ApplyArgs,
+    rolls: bool,
+) -> Vec<Box<dyn Step>> {
     let mut steps: Vec<Box<dyn Step>> = vec![
+        Box::new(steps::Image(maker)),
+        Box::new(steps::Manifest),
         Box::new(steps::Config(Arc::clone(kops))),
         Box::new(steps::Keys(Arc::clone(kops))),
         Box::new(steps::Resources {
@@ -91,7 +121,10 @@ fn steps(site: &Worksite, kops: &Arc<Kops>, args: &ApplyArgs, rolls: bool) -> Ve
 }
 
 /// Runs the steps while the lock is held, and stops when it is lost.
-async fn under_lock(site: &mut provision::Site, steps: &[Box<dyn Step>]) -> anyhow::Result<Exit> {
+async fn under_lock(
+    site: &mut provision::Site,
+    steps: &[Box<dyn Step>],
+) -> anyhow::Result<Result<(), (StepName, StepError)>> {
     let kept = site
         .kept
         .clone()
@@ -115,7 +148,7 @@ async fn under_lock(site: &mut provision::Site, steps: &[Box<dyn Step>]) -> anyh
         }
     };
     lease.release(Timestamp::now()).await?;
-    ended(result)
+    Ok(result)
 }
 
 /// How the steps ended, for the shell.

@@ -4,13 +4,15 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use anyhow::{Context, bail};
+use serde_yaml_ng::Value;
 
 use super::super::{document, say};
 use super::preflight;
 use super::worksite::Worksite;
 use crate::audit;
+use crate::catalogue::version;
 use crate::cli::{Output, PlanArgs};
-use crate::cluster::Manifest;
+use crate::cluster::{self, ClusterFile, Manifest};
 use crate::digest::{Algorithm, Digest};
 use crate::preflight::Asked;
 use crate::provision::{self, Coverage, Dropped, Plan, Scratch, Sights};
@@ -80,12 +82,22 @@ pub(super) async fn make(site: &mut Worksite, given: Option<&Plan>) -> anyhow::R
         plan.has_changes = true;
         return Ok(plan);
     };
-    let previewed =
-        provision::preview(options, &scratch, state.as_ref(), &manifest, key.as_deref()).await?;
+    let lacking = site.image_to_come.as_deref();
+    let previewed = provision::preview(
+        options,
+        &scratch,
+        state.as_ref(),
+        &manifest,
+        key.as_deref(),
+        lacking,
+    )
+    .await?;
     if let Some(before) = &previewed.before {
         let changes = provision::dropped(&manifest, before);
         plan.changes = changes.iter().map(Dropped::to_string).collect();
+        plan.refusals.extend(bad_upgrade(before, &site.file));
     }
+    plan.changes.splice(0..0, site.image_to_come.clone());
     let mut local = manifest.clone();
     local.cluster["spec"]
         .as_mapping_mut()
@@ -112,6 +124,19 @@ async fn scratch(site: &Worksite, has_state: bool) -> anyhow::Result<Option<Scra
     )
 }
 
+/// Why the cluster that kops has can't become the one that is wanted; None where it can.
+fn bad_upgrade(documents: &[Value], file: &ClusterFile) -> Option<String> {
+    let cluster = documents
+        .iter()
+        .find(|document| document["kind"] == "Cluster")?;
+    let runs = cluster["spec"]["kubernetesVersion"].as_str()?;
+    // In mode B it is the address of a release, with the version at its end.
+    let runs = runs.trim_end_matches('/').rsplit('/').next()?;
+    let runs = version::kubernetes(runs).ok()?;
+    let refused = cluster::upgrade(&runs, &file.kubernetes_version).err()?;
+    Some(refused.to_string())
+}
+
 fn refuse_what_moved(given: &Plan, now: &Sights) -> anyhow::Result<()> {
     let moved = given.sights.moved(now);
     if moved.is_empty() {
@@ -133,7 +158,7 @@ async fn open_state_store(site: &mut Worksite) -> anyhow::Result<bool> {
     }
 }
 
-fn is_absent(error: &anyhow::Error) -> bool {
+pub(super) fn is_absent(error: &anyhow::Error) -> bool {
     let kind = error
         .downcast_ref::<crate::store::StoreError>()
         .map(|error| error.kind);

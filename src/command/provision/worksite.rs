@@ -20,10 +20,10 @@ use crate::events::Observer;
 use crate::kops::{Kops, KopsOptions};
 use crate::layout::Layout;
 use crate::partition::Partition;
-use crate::provision::{self, Addresses, Journal, Kept, Scratch, Site};
+use crate::provision::{self, Addresses, ImageMaker, Journal, Kept, Scratch, Site};
 use crate::store::Store;
 use crate::store::folder::FolderStore;
-use crate::store::s3::{Bucket, S3Options, S3Store, Way};
+use crate::store::s3::{Bucket, Emptying, S3Options, S3Store, Way};
 
 /// Where what is kept of clusters stands in a state store, and in the working folder.
 pub(super) const KEPT: &str = "_provision";
@@ -39,6 +39,8 @@ pub(super) struct Worksite {
     site: Option<Site>,
     digest: Digest,
     pub(super) found: Found,
+    /// What will be done about the image before it is there; None where it is.
+    pub(super) image_to_come: Option<String>,
     observer: Arc<dyn Observer>,
     stop: CancellationToken,
 }
@@ -79,6 +81,7 @@ impl Worksite {
             config: config.clone(),
             site: None,
             found,
+            image_to_come: None,
             observer,
             stop,
         })
@@ -100,8 +103,12 @@ impl Worksite {
 
     /// Finds out what the file does not say.
     pub(super) async fn look_up(&mut self) -> anyhow::Result<()> {
-        let addresses = Addresses::look_up(&self.cloud().await?, &self.file).await?;
+        let cloud = self.cloud().await?;
+        let addresses = Addresses::look_up(&cloud, &self.file).await?;
         addresses.put_into(&mut self.found);
+        let sight = provision::look_up(&cloud, &self.file).await?;
+        self.found.images = sight.images;
+        self.image_to_come = sight.to_come;
         Ok(())
     }
 
@@ -110,6 +117,30 @@ impl Worksite {
         let mut settings = CloudSettings::new(&self.file.region);
         settings.profile = self.file.profile.clone();
         Ok(Cloud::connect(settings).await?)
+    }
+
+    /// What the cluster's image is made with, where it is copied or built.
+    pub(super) async fn image_maker(
+        &self,
+        ssh: PathBuf,
+        rollback: bool,
+    ) -> anyhow::Result<ImageMaker> {
+        Ok(ImageMaker {
+            cloud: self.cloud().await?,
+            callers: self.callers.clone(),
+            ssh,
+            folder: self.folder.join("ami"),
+            rollback,
+        })
+    }
+
+    /// The state store's bucket, as one that may be removed.
+    pub(super) async fn emptying(&self) -> anyhow::Result<Emptying> {
+        Ok(Emptying::connect(&self.state_options("")).await?)
+    }
+
+    pub(super) fn observer(&self) -> Arc<dyn Observer> {
+        Arc::clone(&self.observer)
     }
 
     /// The manifest, by what has been found.

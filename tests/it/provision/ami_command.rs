@@ -13,7 +13,7 @@ use super::world::{CHINA, GLOBAL, UBUNTU, UBUNTU_CHINA, World};
 use crate::support::program::{finish, program};
 
 /// The program with two profiles, one for each partition, whose endpoint is the overlay.
-fn command(world: &World, words: &str) -> Command {
+pub(super) fn command(world: &World, words: &str) -> Command {
     let home = world.dir.path();
     let url = world.overlay.url();
     let keys = &world.keys;

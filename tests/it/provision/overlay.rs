@@ -3,8 +3,10 @@
 //! throttling. What is not named here goes to moto as it came.
 
 mod asked;
+mod buckets;
 mod ebs;
 mod images;
+mod instances;
 mod tasks;
 mod xml;
 
@@ -21,6 +23,7 @@ use tokio::task::JoinSet;
 use url::Url;
 
 pub(super) use self::asked::Asked;
+pub(super) use self::instances::program;
 use self::tasks::Stored;
 pub(super) use self::tasks::content;
 
@@ -62,6 +65,10 @@ pub(super) struct Orders {
     pub(super) clock_ahead: i64,
     /// Who reads a bucket without credentials gets what AWS China says where no ICP filing is.
     pub(super) refuses_anonymous: bool,
+    /// What the console of every instance tells; None: what its user data wrote there.
+    pub(super) console: Option<String>,
+    /// Instances do what their user data say, and stop by themselves then.
+    pub(super) runs_user_data: bool,
     /// Blocks of snapshots that moto keeps no blocks of, by index.
     pub(super) disk: BTreeMap<u64, Vec<u8>>,
     /// Blocks that come out with a bit turned, whatever their digest says.
@@ -79,6 +86,9 @@ struct Seen {
     stored: Vec<Stored>,
     /// By bucket.
     policies: BTreeMap<String, String>,
+    /// User data that have not been run, and what those that have been wrote on the console, by instance.
+    user_data: BTreeMap<String, String>,
+    consoles: BTreeMap<String, String>,
     /// Snapshots that were begun: digests of their blocks, and whether they are complete.
     snapshots: BTreeMap<String, (BTreeMap<u64, [u8; 32]>, bool)>,
 }
@@ -159,20 +169,6 @@ impl Overlay {
             making = making.create_bucket_configuration(place);
         }
         making.send().await.unwrap();
-    }
-
-    /// Puts an object.
-    pub(super) async fn put(&self, bucket: &str, key: &str, content: &str) {
-        let put = self
-            .inner
-            .s3("cn-north-1")
-            .put_object()
-            .bucket(bucket)
-            .key(key);
-        put.body(content.as_bytes().to_vec().into())
-            .send()
-            .await
-            .unwrap();
     }
 
     /// Puts an object that everybody may read.
@@ -354,6 +350,9 @@ impl Inner {
             "DescribeImages" => self.describe_images(asked).await,
             "CreateImage" | "RegisterImage" => self.make_image(asked).await,
             "CopyImage" => self.copy_image(asked).await,
+            "RunInstances" => self.run_instance(asked).await,
+            "DescribeInstances" => self.describe_instances(asked).await,
+            "GetConsoleOutput" => self.console(asked),
             "CreateStoreImageTask" => self.store_image(asked).await,
             "DescribeStoreImageTasks" => self.store_tasks(asked).await,
             "CreateRestoreImageTask" => self.restore_image(asked).await,

@@ -19,6 +19,29 @@ pub(crate) struct Asked {
 }
 
 impl Asked {
+    /// A call of EC2's, signed as moto wants it.
+    pub(super) fn ec2(access_key: &str, region: &str, fields: &[(&str, &str)]) -> Self {
+        let signature = format!(
+            "AWS4-HMAC-SHA256 Credential={access_key}/20260101/{region}/ec2/aws4_request, SignedHeaders=host, Signature=0"
+        );
+        let mut headers = HeaderMap::new();
+        headers.insert("authorization", signature.parse().unwrap());
+        let form = "application/x-www-form-urlencoded";
+        headers.insert("content-type", form.parse().unwrap());
+        Self {
+            operation: String::new(),
+            region: region.to_owned(),
+            method: Method::POST,
+            path: "/".to_owned(),
+            headers,
+            body: Bytes::new(),
+            fields: fields
+                .iter()
+                .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()))
+                .collect(),
+        }
+    }
+
     pub(super) async fn read(request: Request) -> Self {
         let (head, body) = request.into_parts();
         let body = to_bytes(body, 256 << 20).await.unwrap();

@@ -4,6 +4,14 @@ use kops_mirror::partition::Partition;
 
 use super::{Answer, Asked, Inner, xml};
 
+/// moto forgets the processors of what is registered.
+fn with_architecture(item: &str) -> String {
+    match item.contains("<architecture>") {
+        true => item.to_owned(),
+        false => item.replace("<imageId>", "<architecture>x86_64</architecture><imageId>"),
+    }
+}
+
 impl Inner {
     pub(super) async fn describe_images(&self, asked: &Asked) -> Answer {
         let (status, headers, body) = self.forward(asked).await;
@@ -24,6 +32,7 @@ impl Inner {
             let Some((hidden, left)) = seen.images.get_mut(&id) else {
                 return Some(item.to_owned());
             };
+            let item = &with_architecture(item);
             if *hidden > 0 {
                 *hidden -= 1;
                 is_hidden |= by_id.as_deref() == Some(&id);

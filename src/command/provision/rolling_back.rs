@@ -1,0 +1,131 @@
+//! `apply --rollback`: what a run has made goes when the run fails, and nothing that was there before.
+
+use anyhow::{Context, bail};
+use jiff::Timestamp;
+
+use super::destroying::{Bucket, remove_all};
+use super::worksite::Worksite;
+use crate::events::Event;
+use crate::kops::Kops;
+use crate::provision::{self, Made, MadeKind, Remnant, StepName, StepState};
+
+/// What was there when the run began.
+pub(super) struct Before {
+    pub(super) made: Vec<Made>,
+    pub(super) has_cluster: bool,
+}
+
+/// Removes what was made since, under the lock, and writes that down at the step that failed.
+pub(super) async fn roll_back(
+    worksite: &mut Worksite,
+    kops: &Kops,
+    before: &Before,
+    step: StepName,
+) -> anyhow::Result<()> {
+    let lease = match &worksite.site()?.kept {
+        Some(kept) => Some(kept.lock().await?),
+        None => None,
+    };
+    let undone = undo(worksite, kops, before, step).await;
+    if let Some(lease) = lease {
+        // The others see it expire.
+        let _ = lease.release(Timestamp::now()).await;
+    }
+    let mut failures = undone.context("the rollback failed; 'provision destroy' tries again")?;
+    failures.extend(remove_bucket(worksite, before).await?);
+    match failures.is_empty() {
+        true => Ok(()),
+        false => bail!(
+            "not all of it could be rolled back; 'provision destroy' tries again:\n  {}",
+            failures.join("\n  ")
+        ),
+    }
+}
+
+/// All but the bucket. Gives what could not be removed.
+async fn undo(
+    worksite: &mut Worksite,
+    kops: &Kops,
+    before: &Before,
+    step: StepName,
+) -> anyhow::Result<Vec<String>> {
+    let mut removed = Vec::new();
+    // Hosts may start from the image, and kops' state is in the bucket: where this fails, both stay for the next try.
+    if !before.has_cluster && kops.read().await?.is_some() {
+        kops.delete().await?;
+        removed.push(format!("the cluster {}", worksite.file.name));
+    }
+    let new = made_since(worksite, before)?;
+    let cloud = worksite.cloud().await?;
+    let observer = worksite.observer();
+    let found = provision::remnants(&cloud, &worksite.file, &new, observer.as_ref()).await?;
+    let ours: Vec<Remnant> = found
+        .into_iter()
+        .filter(|remnant| new.contains(&remnant.made()))
+        .collect();
+    let (gone, failures) = remove_all(ours.clone()).await;
+    removed.extend(gone.iter().map(Remnant::words));
+    let left: Vec<Made> = ours
+        .iter()
+        .map(Remnant::made)
+        .filter(|made| !gone.iter().any(|remnant| remnant.made() == *made))
+        .collect();
+    let site = worksite.site_mut()?;
+    for made in new.iter().filter(|made| made.kind != MadeKind::Bucket) {
+        if !left.contains(made) {
+            site.journal.remove_made(made);
+        }
+    }
+    note(worksite, step, &removed).await?;
+    Ok(failures)
+}
+
+fn made_since(worksite: &Worksite, before: &Before) -> anyhow::Result<Vec<Made>> {
+    let made = worksite.site()?.journal.made.iter();
+    Ok(made
+        .filter(|made| !before.made.contains(made))
+        .cloned()
+        .collect())
+}
+
+async fn note(worksite: &mut Worksite, step: StepName, removed: &[String]) -> anyhow::Result<()> {
+    let observer = worksite.observer();
+    let site = worksite.site_mut()?;
+    let entry = site.journal.steps.get(&step);
+    let why = entry.map(|entry| entry.note.clone()).unwrap_or_default();
+    let what = match removed {
+        [] => "rolled back: nothing had been made".to_owned(),
+        removed => format!("rolled back: removed {}", removed.join(", ")),
+    };
+    site.journal
+        .note(step, StepState::Failed, format!("{why}; {what}"));
+    provision::keep_in(&site.folder, &site.journal)?;
+    if let Some(kept) = site.kept.clone() {
+        kept.keep(&site.journal).await?;
+    }
+    observer.event(&Event::Stepped {
+        step: step.to_string(),
+        what,
+    });
+    Ok(())
+}
+
+/// The state store, where this run made it. Gives why it stays.
+async fn remove_bucket(worksite: &mut Worksite, before: &Before) -> anyhow::Result<Option<String>> {
+    let new = made_since(worksite, before)?;
+    let Some(made) = new.iter().find(|made| made.kind == MadeKind::Bucket) else {
+        return Ok(None);
+    };
+    let Some(bucket) = Bucket::look(worksite).await? else {
+        return Ok(None);
+    };
+    if !bucket.others.is_empty() {
+        return Ok(Some(bucket.refusal()));
+    }
+    bucket.remove().await?;
+    let site = worksite.site_mut()?;
+    site.journal.remove_made(made);
+    (site.kept, site.state) = (None, None);
+    provision::keep_in(&site.folder, &site.journal)?;
+    Ok(None)
+}
