@@ -265,10 +265,11 @@ impl Trip<'_> {
             return Ok(());
         };
         let key = object_key(image);
+        // At the source it is EC2 that may be at work.
+        if let Some(arrival) = buckets.to.arrival(&key).await? {
+            buckets.to.abandon(&arrival).await?;
+        }
         for depot in [&buckets.to, &buckets.from] {
-            if let Some(arrival) = depot.arrival(&key).await? {
-                depot.abandon(&arrival).await?;
-            }
             if depot.look(&key).await?.is_none() {
                 continue;
             }

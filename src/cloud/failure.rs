@@ -2,7 +2,6 @@
 
 use std::error::Error;
 use std::fmt;
-use std::time::Duration;
 
 use serde::Deserialize;
 
@@ -24,7 +23,6 @@ pub struct CloudError {
     pub code: String,
     /// The whole sentence.
     what: String,
-    pub(super) retry_after: Option<Duration>,
     source: Option<Box<dyn Error + Send + Sync>>,
 }
 
@@ -81,7 +79,6 @@ pub(super) struct Refusal {
     pub(super) status: u16,
     pub(super) code: String,
     pub(super) message: String,
-    pub(super) retry_after: Option<Duration>,
 }
 
 impl CloudError {
@@ -92,7 +89,6 @@ impl CloudError {
             operation: String::new(),
             code: String::new(),
             what: what.into(),
-            retry_after: None,
             source: Some(source),
         }
     }
@@ -112,7 +108,6 @@ impl CloudError {
             operation: operation.to_owned(),
             code: String::new(),
             what: format!("can't {purpose} in {region}: {why}"),
-            retry_after: None,
             source: None,
         }
     }
@@ -135,7 +130,6 @@ impl CloudError {
         );
         let mut error = Self::at(site, kind, why);
         error.code = refusal.code;
-        error.retry_after = refusal.retry_after;
         error
     }
 
@@ -229,7 +223,7 @@ impl Refusal {
             {
                 CloudErrorKind::Limit
             }
-            (500.., _) | (408, _) => CloudErrorKind::Transient,
+            (500.. | 408, _) => CloudErrorKind::Transient,
             (403, _) => CloudErrorKind::Denied,
             _ => CloudErrorKind::Permanent,
         }
@@ -259,7 +253,6 @@ impl Refusal {
             status,
             code: code.to_owned(),
             message: harmless(&message),
-            retry_after: None,
         }
     }
 }

@@ -16,6 +16,10 @@ pub(super) struct Fields(Vec<(String, String)>);
 
 impl Fields {
     #[must_use]
+    #[expect(
+        clippy::needless_pass_by_value,
+        reason = "numbers and names are given alike"
+    )]
     pub(super) fn with(mut self, name: impl Into<String>, value: impl ToString) -> Self {
         self.0.push((name.into(), value.to_string()));
         self

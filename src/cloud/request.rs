@@ -71,7 +71,7 @@ impl Cloud {
                 return Err(error);
             };
             tracing::info!("again: {error}");
-            sleep(pause.max(error.retry_after.unwrap_or_default())).await;
+            sleep(pause).await;
         }
     }
 

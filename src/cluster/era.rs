@@ -167,9 +167,8 @@ impl Era {
     pub fn layout(self, mode: Mode) -> Layout {
         match mode {
             Mode::Assets => Layout::FileRepository,
-            Mode::BaseUrl => Layout::Offline,
             Mode::Auto if self.uses_assets_api() => Layout::FileRepository,
-            Mode::Auto => Layout::Offline,
+            Mode::Auto | Mode::BaseUrl => Layout::Offline,
         }
     }
 }

@@ -108,9 +108,9 @@ pub fn manifest(
         }
     }
     sort(&mut cluster);
-    groups
-        .iter_mut()
-        .for_each(|group| sort(&mut group.document));
+    for group in &mut groups {
+        sort(&mut group.document);
+    }
     Ok(Manifest { cluster, groups })
 }
 
@@ -163,7 +163,9 @@ fn sort(value: &mut Value) {
         Value::Mapping(fields) => {
             let mut sorted: Vec<_> = std::mem::take(fields).into_iter().collect();
             sorted.sort_by(|(one, _), (other, _)| one.as_str().cmp(&other.as_str()));
-            sorted.iter_mut().for_each(|(_, value)| sort(value));
+            for (_, value) in &mut sorted {
+                sort(value);
+            }
             *fields = sorted.into_iter().collect();
         }
         Value::Sequence(values) => values.iter_mut().for_each(sort),

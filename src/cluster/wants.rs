@@ -1,6 +1,6 @@
 //! What the cluster will ask the mirror for: the same list that `kops-mirror assets` prints for it.
 
-use super::file::ClusterFile;
+use super::file::{ClusterFile, NodeGroup};
 use super::manifest;
 use crate::asset::Arch;
 use crate::catalogue::{Catalogue, CatalogueError, Selection, Wanted};
@@ -12,7 +12,7 @@ use url::Url;
 impl ClusterFile {
     /// The kinds of processors that its hosts have.
     pub fn archs(&self) -> Vec<Arch> {
-        let nodes = self.nodes.iter().map(|group| group.arch());
+        let nodes = self.nodes.iter().map(NodeGroup::arch);
         let mut archs: Vec<_> = std::iter::once(self.control_plane.arch())
             .chain(nodes)
             .collect();

@@ -74,7 +74,7 @@ async fn render(mut site: Worksite, args: &RenderArgs) -> anyhow::Result<Exit> {
 async fn validate(mut site: Worksite, args: &ValidateArgs) -> anyhow::Result<Exit> {
     let kops = Arc::new(site.kops().await?);
     if args.wait {
-        let ready: [Box<dyn Step>; 1] = [Box::new(steps::Ready::new(kops))];
+        let ready: [Box<dyn Step>; 1] = [Box::new(steps::Ready(kops))];
         return applying::ended(provision::run(&ready, site.site_mut()?).await);
     }
     let (word, said, exit) = match kops.validate().await? {

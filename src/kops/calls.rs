@@ -34,10 +34,8 @@ impl Kops {
     pub async fn version(&self) -> Result<Option<Version>, KopsError> {
         let answer = self.succeed(&["version"]).await?;
         // "Version 1.8.1 (git-…)", "Client version: 1.36.2 (git-v1.36.2)".
-        let words = answer.stdout.split_whitespace();
-        Ok(words
-            .filter_map(|word| Version::parse(word.trim_start_matches('v')).ok())
-            .next())
+        let mut words = answer.stdout.split_whitespace();
+        Ok(words.find_map(|word| Version::parse(word.trim_start_matches('v')).ok()))
     }
 
     /// The cluster and its instance groups as kops has them; None where it has no such cluster.
@@ -195,7 +193,9 @@ impl Kops {
             .await?;
         Ok(match answer.code {
             Some(0) => Health::Ready,
-            Some(2) => Health::Failing(answer.last_words()),
+            _ if answer.code == Some(2) || answer.says_not_well() => {
+                Health::Failing(answer.last_words())
+            }
             _ => Health::Unreachable(answer.last_words()),
         })
     }
@@ -233,6 +233,12 @@ impl Kops {
 }
 
 impl Answer {
+    /// The cluster answered, and not all is well. Some releases end with 2 then, 1.36.2 and 1.8.1 with 1.
+    fn says_not_well(&self) -> bool {
+        let words = ["not yet healthy", "NOT ready", "No nodes found"];
+        words.iter().any(|words| self.stderr.contains(words))
+    }
+
     fn says_not_found(&self) -> bool {
         let said = self.stderr.to_lowercase();
         said.contains("not found") || said.contains("no instancegroup objects found")

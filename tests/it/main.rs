@@ -29,6 +29,7 @@ mod loopback_s3;
 mod mirror_run;
 mod model;
 mod notify;
+mod provision;
 mod prune;
 mod registry_contract;
 mod registry_reading;

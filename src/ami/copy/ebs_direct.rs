@@ -39,12 +39,12 @@ pub(super) async fn bring(trip: &Trip<'_>, own: &Image, name: &str) -> Result<Co
     let mut snapshots = Vec::new();
     for device in &own.devices {
         let mut device = device.clone();
-        if let Some(ebs) = &mut device.ebs {
-            if let Some(source) = ebs.snapshot_id.take() {
-                let snapshot = disk(trip, &device.device_name, &source, &crossed).await?;
-                ebs.snapshot_id = Some(snapshot.clone());
-                snapshots.push(snapshot);
-            }
+        if let Some(ebs) = &mut device.ebs
+            && let Some(source) = ebs.snapshot_id.take()
+        {
+            let snapshot = disk(trip, &device.device_name, &source, &crossed).await?;
+            ebs.snapshot_id = Some(snapshot.clone());
+            snapshots.push(snapshot);
         }
         devices.push(device);
     }
@@ -89,10 +89,10 @@ async fn disk(
     crossed: &Crossed,
 ) -> Result<String, AmiError> {
     let begun = begun(trip, device).await?;
-    if let Some(snapshot) = &begun {
-        if snapshot.state == SnapshotState::Completed {
-            return Ok(snapshot.snapshot_id.clone());
-        }
+    if let Some(snapshot) = &begun
+        && snapshot.state == SnapshotState::Completed
+    {
+        return Ok(snapshot.snapshot_id.clone());
     }
     let first = trip.source.blocks(source, None).await?;
     let snapshot = match begun {

@@ -69,14 +69,13 @@ impl Carriage<'_> {
                 self.key
             ))
         })?;
-        if let Some(there) = self.to.look(self.key).await? {
-            if there.etag == source.etag && there.length == source.length {
-                return Ok(Carried {
-                    bytes: 0,
-                    resumed: source.length,
-                    sha256: None,
-                });
-            }
+        let there = self.to.look(self.key).await?;
+        if there.is_some_and(|there| there.etag == source.etag && there.length == source.length) {
+            return Ok(Carried {
+                bytes: 0,
+                resumed: source.length,
+                sha256: None,
+            });
         }
         let parts = parts(&source);
         let (arrival, there) = self.arrival(&source, &parts).await?;
@@ -131,7 +130,7 @@ impl Carriage<'_> {
         parts: Vec<Part>,
         mut there: BTreeMap<i32, PutPart>,
     ) -> Result<(BTreeMap<i32, PutPart>, Option<(Digest, Digest)>), AmiError> {
-        let longest = parts.iter().map(|part| part.length()).max().unwrap_or(1);
+        let longest = parts.iter().map(Part::length).max().unwrap_or(1);
         let abreast = (MEMORY_BYTES / (2 * longest.max(1))).clamp(1, ABREAST_MAX) as usize;
         let mut whole = there.is_empty().then(|| Hasher::new(&[Algorithm::Md5]));
         let missing: Vec<_> = parts

@@ -25,7 +25,7 @@ pub(super) async fn bring(trip: &Trip<'_>, own: &Image, name: &str) -> Result<Co
         .into_iter()
         .map(|tag| (tag.key, tag.value));
     let mut tags: std::collections::BTreeMap<_, _> = tags.collect();
-    // Restoring gives the image the tags that EC2 wrote to the object.
+    // What EC2 wrote to the object goes along: it is not told what restoring reads of it.
     tags.extend(buckets.from.tags(&key).await?);
     let carriage = Carriage {
         from: &buckets.from,
@@ -89,10 +89,11 @@ async fn stored(trip: &Trip<'_>, own: &Image, buckets: &Buckets) -> Result<Strin
         let mut tasks = of_bucket(tasks).filter(|task| !failed.contains(&task.task_start_time));
         match tasks.next() {
             // The object is seen only when all of it is there, but a task of long ago may have been for one that was removed.
-            Some(task) if task.state == StoreState::Completed => {
-                if buckets.from.look(&task.key).await?.is_some() {
-                    return Ok(task.key);
-                }
+            Some(task)
+                if task.state == StoreState::Completed
+                    && buckets.from.look(&task.key).await?.is_some() =>
+            {
+                return Ok(task.key);
             }
             Some(task) if task.state == StoreState::Failed => {
                 let what = format!("store {id} in s3://{bucket}");

@@ -20,20 +20,20 @@ pub struct Offering {
 #[serde(rename_all = "camelCase")]
 pub struct InstanceType {
     pub instance_type: String,
-    processor_info: Option<Processor>,
-    v_cpu_info: Option<Processors>,
+    processor_info: Option<Architectures>,
+    v_cpu_info: Option<Cores>,
     network_info: Option<Network>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
-struct Processor {
+struct Architectures {
     #[serde(default, rename = "supportedArchitectures", deserialize_with = "items")]
     architectures: Vec<String>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "camelCase")]
-struct Processors {
+struct Cores {
     default_v_cpus: u32,
 }
 

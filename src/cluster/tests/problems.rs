@@ -26,6 +26,7 @@ fn told(from: &str, to: &str) -> String {
 }
 
 #[test]
+#[expect(clippy::too_many_lines, reason = "it is a table")]
 fn each_wrong_field_is_named_with_what_to_do() {
     assert!(ClusterFile::parse(GOOD).is_ok());
     let cases = [

@@ -21,13 +21,9 @@ pub(super) async fn apply(
     output: Output,
     rolls: bool,
 ) -> anyhow::Result<Exit> {
-    let plan = planning::make(&mut site).await?;
-    if let Some(path) = &args.plan {
-        let text = std::fs::read(path).with_context(|| format!("can't read {}", path.display()))?;
-        let given = Plan::parse(&text, &site.file.name)
-            .with_context(|| format!("{} is no plan of this cluster", path.display()))?;
-        refuse_what_moved(&given, &plan)?;
-    } else {
+    let given = given(&site, args)?;
+    let plan = planning::make(&mut site, given.as_ref()).await?;
+    if given.is_none() {
         planning::show(&plan, output)?;
     }
     let obstacles = plan.obstacles();
@@ -51,16 +47,15 @@ pub(super) async fn apply(
     under_lock(site, &steps).await
 }
 
-fn refuse_what_moved(given: &Plan, now: &Plan) -> anyhow::Result<()> {
-    let moved = given.sights.moved(&now.sights);
-    if moved.is_empty() {
-        return Ok(());
-    }
-    let told: Vec<_> = moved.iter().map(ToString::to_string).collect();
-    bail!(
-        "the plan is not carried out, because this has moved since it was made:\n  {}\nmake another with 'provision plan'",
-        told.join("\n  ")
-    )
+/// The plan that was given, read.
+fn given(site: &Worksite, args: &ApplyArgs) -> anyhow::Result<Option<Plan>> {
+    let Some(path) = &args.plan else {
+        return Ok(None);
+    };
+    let text = std::fs::read(path).with_context(|| format!("can't read {}", path.display()))?;
+    let plan = Plan::parse(&text, &site.file.name);
+    let plan = plan.with_context(|| format!("{} is no plan of this cluster", path.display()))?;
+    Ok(Some(plan))
 }
 
 fn steps(site: &Worksite, kops: &Arc<Kops>, args: &ApplyArgs, rolls: bool) -> Vec<Box<dyn Step>> {
@@ -76,7 +71,7 @@ fn steps(site: &Worksite, kops: &Arc<Kops>, args: &ApplyArgs, rolls: bool) -> Ve
     if site.file.target.kind == TargetKind::Direct {
         steps.push(Box::new(steps::Kubeconfig(Arc::clone(kops))));
         if !args.no_wait {
-            steps.push(Box::new(steps::Ready::new(Arc::clone(kops))));
+            steps.push(Box::new(steps::Ready(Arc::clone(kops))));
         }
     }
     steps

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use anyhow::Context;
+use anyhow::{Context, bail};
 
 use super::super::{document, say};
 use super::worksite::Worksite;
@@ -28,7 +28,7 @@ pub(super) async fn plan(
     args: &PlanArgs,
     output: Output,
 ) -> anyhow::Result<Exit> {
-    let plan = make(&mut site).await?;
+    let plan = make(&mut site, None).await?;
     provision::write_in(&site.folder, "plan.json", &plan.json())?;
     if let Some(out) = &args.out {
         std::fs::write(out, plan.json())
@@ -54,8 +54,9 @@ fn exit(plan: &Plan) -> Exit {
     }
 }
 
-/// Looks at everything and lets kops say what it would do.
-pub(super) async fn make(site: &mut Worksite) -> anyhow::Result<Plan> {
+/// Looks at everything and lets kops say what it would do, unless something stands in the way already. With a plan that was made before,
+/// what it saw must still be so.
+pub(super) async fn make(site: &mut Worksite, given: Option<&Plan>) -> anyhow::Result<Plan> {
     site.look_up().await?;
     let manifest = site.render()?;
     let has_state = open_state_store(site).await?;
@@ -64,9 +65,15 @@ pub(super) async fn make(site: &mut Worksite) -> anyhow::Result<Plan> {
         false => None,
     };
     let sights = sights(site, &manifest, state.as_ref()).await?;
+    if let Some(given) = given {
+        refuse_what_moved(given, &sights)?;
+    }
     let mut plan = Plan::new(&site.file.name, sights);
     plan.coverage = coverage(site).await?;
     plan.notes = notes(site);
+    if !plan.obstacles().is_empty() {
+        return Ok(plan);
+    }
     let options = site.kops_options()?;
     let key = site.file.ssh.public_key.clone();
     let previewed = provision::preview(options, state.as_ref(), &manifest, key.as_deref()).await?;
@@ -88,6 +95,18 @@ pub(super) async fn make(site: &mut Worksite) -> anyhow::Result<Plan> {
     plan.has_changes = plan.is_new || !plan.changes.is_empty() || previewed.preview.has_changes;
     plan.preview = previewed.preview.text;
     Ok(plan)
+}
+
+fn refuse_what_moved(given: &Plan, now: &Sights) -> anyhow::Result<()> {
+    let moved = given.sights.moved(now);
+    if moved.is_empty() {
+        return Ok(());
+    }
+    let told: Vec<_> = moved.iter().map(ToString::to_string).collect();
+    bail!(
+        "the plan is not carried out, because this has moved since it was made:\n  {}\nmake another with 'provision plan'",
+        told.join("\n  ")
+    )
 }
 
 /// Whether there is a state store to look into.

@@ -12,19 +12,11 @@ use crate::provision::Site;
 use crate::provision::journal::StepName;
 
 /// A look costs kops a few seconds, and nodes take minutes.
-const PAUSE: Duration = Duration::from_secs(15);
+const PAUSE_MIN: Duration = Duration::from_secs(1);
+const PAUSE_MAX: Duration = Duration::from_secs(16);
 
 #[derive(Debug)]
-pub struct Ready {
-    pub kops: Arc<Kops>,
-    pub pause: Duration,
-}
-
-impl Ready {
-    pub fn new(kops: Arc<Kops>) -> Self {
-        Self { kops, pause: PAUSE }
-    }
-}
+pub struct Ready(pub Arc<Kops>);
 
 #[async_trait]
 impl Step for Ready {
@@ -33,7 +25,7 @@ impl Step for Ready {
     }
 
     async fn observe(&self, _site: &mut Site) -> Result<Observed, StepError> {
-        Ok(match self.kops.validate().await? {
+        Ok(match self.0.validate().await? {
             Health::Ready => Observed::Right("the cluster answers and is well".to_owned()),
             Health::Failing(said) => Observed::Wanting(format!("not all is well: {said}")),
             Health::Unreachable(said) => {
@@ -45,12 +37,13 @@ impl Step for Ready {
     async fn act(&self, site: &mut Site) -> Result<(), StepError> {
         let limit = site.file.timeouts.ready;
         let deadline = Instant::now() + limit;
+        let mut pause = PAUSE_MIN;
         loop {
-            let said = match self.kops.validate().await? {
+            let said = match self.0.validate().await? {
                 Health::Ready => return Ok(()),
                 Health::Failing(said) | Health::Unreachable(said) => said,
             };
-            if Instant::now() + self.pause > deadline {
+            if Instant::now() + pause > deadline {
                 return Err(StepError::Blocked {
                     what: format!(
                         "the cluster is not ready after {} s: {said}; 'provision validate' looks again, and 'provision apply' goes on",
@@ -58,7 +51,8 @@ impl Step for Ready {
                     ),
                 });
             }
-            sleep(self.pause).await;
+            sleep(pause).await;
+            pause = (2 * pause).min(PAUSE_MAX);
         }
     }
 }

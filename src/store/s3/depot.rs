@@ -10,6 +10,7 @@ use std::time::Duration;
 use aws_sdk_s3::Client;
 use aws_sdk_s3::types::{CompletedMultipartUpload, CompletedPart};
 use aws_smithy_types::byte_stream::ByteStream;
+use aws_smithy_types::date_time::DateTime;
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
 use bytes::Bytes;
@@ -190,16 +191,14 @@ impl Depot {
             into.extend_from_slice(&piece);
             took(piece.len() as u64);
         }
-        match start + into.len() as u64 == end {
-            true => Ok(()),
-            false => {
-                let what = format!(
-                    "can't read {}: the answer was of another length",
-                    self.place(key)
-                );
-                Err(StoreError::new(StoreErrorKind::Transient, what))
-            }
+        if start + into.len() as u64 == end {
+            return Ok(());
         }
+        let what = format!(
+            "can't read {}: the answer was of another length",
+            self.place(key)
+        );
+        Err(StoreError::new(StoreErrorKind::Transient, what))
     }
 
     /// What is on its way to a key, the last one begun.
@@ -219,7 +218,7 @@ impl Depot {
             .uploads()
             .iter()
             .filter(|upload| upload.key() == Some(key));
-        let last = of_key.max_by_key(|upload| upload.initiated().map(|at| at.as_nanos()));
+        let last = of_key.max_by_key(|upload| upload.initiated().map(DateTime::as_nanos));
         Ok(last
             .and_then(|upload| upload.upload_id())
             .map(|id| Arrival {

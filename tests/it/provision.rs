@@ -1,0 +1,14 @@
+//! Provisioning against moto, an emulator of AWS that KOPS_MIRROR_TEST_MOTO names (tests/servers/start.sh moto), behind an overlay for
+//! what moto lacks or gets wrong.
+
+mod ami_command;
+mod ami_copy;
+mod ami_copy_unhappy;
+mod ami_leftovers;
+mod ami_resolve;
+mod ami_wait;
+mod cloud;
+mod machine;
+mod overlay;
+mod site;
+mod world;
