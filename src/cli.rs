@@ -32,7 +32,7 @@ pub use self::bench::{BenchArgs, End};
 pub use self::images::{ImageArgs, RegistryArgs, ShelfArgs};
 pub use self::provision::{
     ApplyArgs, DestroyArgs, Include, PlanArgs, PreflightArgs, ProvisionArgs, ProvisionCommand,
-    RenderArgs, ValidateArgs, WorkArgs,
+    RenderArgs, StateBucketArgs, StateBucketCommand, ValidateArgs, WorkArgs,
 };
 pub use self::service::{
     DaemonArgs, LogForm, NotifyTestArgs, PruneArgs, ServiceArgs, ShardArgs, StatusArgs,

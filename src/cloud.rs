@@ -3,6 +3,7 @@
 //! EC2 speaks XML to forms, the others JSON; a few dozen calls of them are made here, signed, in place of their SDKs: rustc takes
 //! over 7 GiB of memory and minutes for EC2's alone. Endpoints and credentials are found as every AWS tool finds them.
 
+mod clock;
 pub(crate) mod credentials;
 mod ebs;
 mod ec2;

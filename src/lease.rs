@@ -9,6 +9,7 @@
 //! [`SKEW_MAX`] after), while its owner stops when the lifetime is over.
 
 mod claim;
+mod holder;
 mod name;
 mod owner;
 mod place;
@@ -23,6 +24,7 @@ use tokio::time::{Instant, sleep, sleep_until, timeout_at};
 use tokio_util::sync::CancellationToken;
 
 use self::claim::{Claim, Standing, standing};
+pub use self::holder::holder;
 pub use self::name::Name;
 pub use self::owner::Owner;
 use self::place::{Found, Place};

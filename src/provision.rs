@@ -7,6 +7,7 @@
 mod coverage;
 mod journal;
 mod kept;
+mod network;
 mod plan;
 mod preview;
 mod readback;
@@ -21,8 +22,9 @@ use tokio_util::sync::CancellationToken;
 pub use self::coverage::{Coverage, ImagesError, Uncovered, of_channel, of_files, of_images};
 pub use self::journal::{Journal, Made, MadeKind, StepName, StepState};
 pub use self::kept::{Kept, KeptError, journal_in, keep_in, write_in};
+pub use self::network::{Addresses, NetworkError};
 pub use self::plan::{BadPlan, Moved, Plan, Sights};
-pub use self::preview::{Previewed, preview};
+pub use self::preview::{Previewed, Scratch, preview};
 pub use self::readback::{Dropped, dropped};
 pub use self::steps::{Step, StepError, run};
 use crate::cluster::{ClusterFile, Found, Manifest};
@@ -30,6 +32,13 @@ use crate::consumer::Settings;
 use crate::digest::Digest;
 use crate::events::Observer;
 use crate::store::Store;
+
+/// The tags of a state store that was made here, each with its value; the second's is the cluster's name. Images that are made here
+/// bear the same.
+pub const STATE_STORE_TAGS: [(&str, &str); 2] = [
+    ("kops-mirror/made-by", "kops-mirror"),
+    ("kops-mirror/cluster", ""),
+];
 
 /// A cluster that is being worked on: what is wanted, what has been found out, and where both are kept.
 #[derive(Debug)]

@@ -19,6 +19,8 @@ pub enum ProvisionCommand {
     Render(RenderArgs),
     /// Look for what would go wrong, before anything is changed
     Preflight(PreflightArgs),
+    /// The bucket that kops keeps its state in: make it and set it as it must be, or look whether it is
+    StateBucket(StateBucketArgs),
     /// Show what apply would do: preflight, the mirror's coverage, kops' own dry run on a copy of its state
     Plan(PlanArgs),
     /// Bring the cluster up, or to what the file says; goes on where the last run stopped
@@ -76,6 +78,20 @@ pub struct PreflightArgs {
     /// What these find is known and accepted, besides those in the file
     #[arg(long, value_name = "CHECK,…", value_delimiter = ',')]
     pub ack: Vec<CheckId>,
+}
+
+#[derive(Debug, Clone, Args)]
+pub struct StateBucketArgs {
+    #[command(subcommand)]
+    pub command: StateBucketCommand,
+}
+
+#[derive(Debug, Clone, Subcommand)]
+pub enum StateBucketCommand {
+    /// Make it where it is not there, and set what it lacks: versions, encryption, no public access, TLS only
+    Ensure(WorkArgs),
+    /// Look at it, and change nothing
+    Check(WorkArgs),
 }
 
 #[derive(Debug, Clone, Args)]
@@ -140,6 +156,9 @@ impl ProvisionCommand {
             Self::Ami(_) => return None,
             Self::Render(args) => &args.work,
             Self::Preflight(args) => &args.work,
+            Self::StateBucket(args) => match &args.command {
+                StateBucketCommand::Ensure(work) | StateBucketCommand::Check(work) => work,
+            },
             Self::Plan(args) => &args.work,
             Self::Apply(args) | Self::Upgrade(args) => &args.work,
             Self::Validate(args) => &args.work,

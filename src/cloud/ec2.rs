@@ -1,5 +1,6 @@
 //! EC2, as far as provisioning has to do with it. Lists come whole, whatever the number of pages.
 
+mod addresses;
 mod asking;
 mod image_tasks;
 mod images;
@@ -10,6 +11,7 @@ mod snapshots;
 mod tags;
 mod zones;
 
+pub use self::addresses::Address;
 pub use self::asking::Filter;
 pub use self::image_tasks::{StoreState, StoreTask};
 pub use self::images::{
@@ -18,7 +20,7 @@ pub use self::images::{
 };
 pub use self::instance_types::{InstanceType, Offering};
 pub use self::instances::{Instance, NewInstance};
-pub use self::network::{Route, RouteTable, Subnet, Vpc, VpcEndpoint};
+pub use self::network::{Association, CidrOfVpc, Route, RouteTable, Subnet, Vpc, VpcEndpoint};
 pub use self::snapshots::{Snapshot, SnapshotState};
 pub use self::tags::{Tag, Tagged};
 pub use self::zones::Zone;

@@ -50,8 +50,8 @@ impl Answer {
 }
 
 /// How an attempt failed.
-struct Failed {
-    error: CloudError,
+pub(super) struct Failed {
+    pub(super) error: CloudError,
     /// Whether it may have been carried out all the same.
     may_be_done: bool,
 }
@@ -194,7 +194,7 @@ fn at(base: &Url, path: &str) -> Result<Url, url::ParseError> {
     Url::parse(&format!("{}{path}", base.as_str().trim_end_matches('/')))
 }
 
-fn unanswered(site: Site<'_>, error: reqwest::Error) -> Failed {
+pub(super) fn unanswered(site: Site<'_>, error: reqwest::Error) -> Failed {
     let may_be_done = !error.is_connect();
     let error = error.without_url();
     let cause = innermost(&error);

@@ -51,6 +51,11 @@ impl CheckId {
         Self(number)
     }
 
+    /// From 1.
+    pub fn number(self) -> u8 {
+        self.0
+    }
+
     /// All of them, in order.
     pub fn all() -> impl Iterator<Item = Self> {
         (1..=CHECKS.len())

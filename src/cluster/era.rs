@@ -84,6 +84,11 @@ impl Era {
         }
     }
 
+    /// Whether kops makes a network load balancer for the API.
+    pub fn needs_network_load_balancer(self) -> bool {
+        self.load_balancer_class() == Some("Network")
+    }
+
     /// `topology.masters` and `topology.nodes`.
     pub(super) fn has_topology_of_roles(self) -> bool {
         !self.since(28)
@@ -131,6 +136,11 @@ impl Era {
     /// Digests of nodeup and the rest by SHA-1, or by SHA-256.
     pub fn hashes_with_sha1(self) -> bool {
         !self.since(17)
+    }
+
+    /// Whether a folder can be a state store for a dry run: since 1.17 (cmd/kops/util/factory.go); 1.8 refuses one.
+    pub fn takes_folder_for_state(self) -> bool {
+        self.since(17)
     }
 
     /// `kops get assets` came with 1.22, and mode A with it.

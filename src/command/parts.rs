@@ -9,6 +9,7 @@ use crate::challenge::credentials::Files;
 use crate::challenge::{Logins, Tokens};
 use crate::config::{Config, PolicySettings, Publish, Rate, SignerSettings, Target};
 use crate::events::{Event, Observer, told};
+use crate::image::Naming;
 use crate::images::layout::LayoutShelf;
 use crate::images::registry::RegistryShelf;
 use crate::images::shelf::Shelf;
@@ -227,11 +228,23 @@ pub(super) fn shelves(config: &Config) -> anyhow::Result<Vec<Arc<dyn Shelf>>> {
         shelves.push(Arc::new(LayoutShelf::new(dir)));
     }
     for address in &config.registry.to {
-        let store = RegistryStore::connect(registry(config, address)?)?;
-        let naming = config.registry.naming();
-        shelves.push(Arc::new(RegistryShelf::new(store, naming)));
+        shelves.push(shelf_at(config, address, config.registry.naming(), None)?);
     }
     Ok(shelves)
+}
+
+/// A registry as a place for images; the profile is used where the settings name none.
+pub(super) fn shelf_at(
+    config: &Config,
+    address: &Address,
+    naming: Naming,
+    profile: Option<&str>,
+) -> anyhow::Result<Arc<dyn Shelf>> {
+    let mut options = registry(config, address)?;
+    let given = options.ecr.profile.take();
+    options.ecr.profile = given.or_else(|| profile.map(str::to_owned));
+    let store = RegistryStore::connect(options)?;
+    Ok(Arc::new(RegistryShelf::new(store, naming)))
 }
 
 fn registry(config: &Config, address: &Address) -> anyhow::Result<RegistryOptions> {

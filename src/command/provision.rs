@@ -5,6 +5,8 @@ mod applying;
 mod destroying;
 mod place;
 mod planning;
+mod preflight;
+mod state_bucket;
 mod worksite;
 
 use anyhow::{Context, bail};
@@ -31,10 +33,13 @@ pub(super) async fn provision(
     let Some(work) = args.command.work() else {
         return without_cluster(&args.command, output, config, observer.as_ref(), stop).await;
     };
-    let site = Worksite::open(work, environment, observer, stop.clone())?;
+    let site = Worksite::open(work, environment, config, observer, stop.clone())?;
     match &args.command {
         ProvisionCommand::Render(args) => render(site, args).await,
-        ProvisionCommand::Preflight(args) => planning::preflight(site, args, output).await,
+        ProvisionCommand::Preflight(args) => preflight::preflight(site, args, output).await,
+        ProvisionCommand::StateBucket(args) => {
+            state_bucket::state_bucket(site, &args.command, output).await
+        }
         ProvisionCommand::Plan(args) => planning::plan(site, args, output).await,
         ProvisionCommand::Apply(args) => applying::apply(site, args, output, false).await,
         ProvisionCommand::Upgrade(args) => applying::apply(site, args, output, true).await,

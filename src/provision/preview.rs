@@ -8,7 +8,8 @@ use futures::{StreamExt, TryStreamExt, stream};
 use serde_yaml_ng::Value;
 
 use super::StepError;
-use super::kept::{KeptError, write_in};
+use super::kept::{Kept, KeptError, write_in};
+use crate::asset::Key;
 use crate::cluster::Manifest;
 use crate::kops::{Kops, KopsOptions, Preview};
 use crate::store::Store;
@@ -28,34 +29,66 @@ pub struct Previewed {
     pub after: Vec<Value>,
 }
 
-/// Copies what kops has of the cluster, and lets it say what it would do. Nothing outside of the folder is changed.
+/// Where kops works on the copy.
+#[derive(Debug, Clone)]
+pub enum Scratch {
+    /// Below the folder of the work.
+    Folder,
+    /// A part of the state store that is nobody's, for releases that take no folder, as kops has it and as it is written to.
+    Bucket {
+        state_store: String,
+        store: Arc<dyn Store>,
+    },
+}
+
+/// Copies what kops has of the cluster, and lets it say what it would do. Nothing outside of the scratch is changed.
 pub async fn preview(
     options: KopsOptions,
+    scratch: &Scratch,
     state: Option<&Arc<dyn Store>>,
     manifest: &Manifest,
     public_key: Option<&Path>,
 ) -> Result<Previewed, StepError> {
     let folder = options.folder.join("preview");
-    let cluster = options.cluster.clone();
     start_anew(&folder)?;
-    let copied = folder.join("state");
-    std::fs::create_dir_all(&copied).map_err(|source| file(&copied, source))?;
-    if let Some(state) = state {
-        copy(state, &copied.join(&cluster)).await?;
+    let copy = folder.join("state").join(&options.cluster);
+    let state_store = match scratch {
+        Scratch::Folder => format!("file://{}", folder.join("state").display()),
+        Scratch::Bucket { state_store, .. } => state_store.clone(),
+    };
+    if let Scratch::Bucket { store, .. } = scratch {
+        empty(store).await?;
     }
-    let store = format!("file://{}", copied.display());
-    let kops = Kops::new(KopsOptions {
-        state_store: store.clone(),
-        folder: folder.clone(),
+    if let Some(state) = state {
+        copy_all(state, scratch, &copy).await?;
+    }
+    let options = KopsOptions {
+        state_store,
+        folder,
         ..options
-    })
-    .await?;
-    let before = match state {
-        Some(_) => kops.read().await?,
-        None => None,
+    };
+    let previewed = on_copy(options, state.is_some(), manifest, public_key).await;
+    if let Scratch::Bucket { store, .. } = scratch {
+        empty(store).await?;
+    }
+    previewed
+}
+
+async fn on_copy(
+    options: KopsOptions,
+    has_state: bool,
+    manifest: &Manifest,
+    public_key: Option<&Path>,
+) -> Result<Previewed, StepError> {
+    let base = format!("{}/{}", options.state_store, options.cluster);
+    let folder = options.folder.clone();
+    let kops = Kops::new(options).await?;
+    let before = match has_state {
+        true => kops.read().await?,
+        false => None,
     };
     let mut local = manifest.clone();
-    local.cluster["spec"]["configBase"] = Value::String(format!("{store}/{cluster}"));
+    local.cluster["spec"]["configBase"] = Value::String(base);
     write_in(&folder, "manifest.yaml", local.to_string().as_bytes())?;
     kops.replace(&folder.join("manifest.yaml")).await?;
     if let Some(key) = public_key {
@@ -74,9 +107,8 @@ pub async fn preview(
             None
         }
     };
-    let preview = kops.preview().await?;
     Ok(Previewed {
-        preview,
+        preview: kops.preview().await?,
         assets,
         before,
         after,
@@ -90,30 +122,49 @@ fn start_anew(folder: &Path) -> Result<(), StepError> {
     }
 }
 
-async fn copy(state: &Arc<dyn Store>, folder: &Path) -> Result<(), StepError> {
+async fn copy_all(
+    state: &Arc<dyn Store>,
+    scratch: &Scratch,
+    folder: &Path,
+) -> Result<(), StepError> {
     let listing = state.list().await.map_err(KeptError::from)?;
     let keys = listing.objects.into_iter().map(|object| object.key);
     let copies: Vec<_> = keys
-        .map(|key| async move {
-            let Some(content) = state.open(&key).await? else {
-                return Ok(());
-            };
-            let chunks: Vec<_> = content
-                .chunks
-                .try_collect()
-                .await
-                .map_err(KeptError::from)?;
-            let path = PathBuf::from(key.as_str());
-            let folder = folder.join(path.parent().unwrap_or(Path::new("")));
-            let name = path.file_name().unwrap_or_default().to_string_lossy();
-            write_in(&folder, &name, &chunks.concat())
-        })
+        .map(|key| copy_one(state, scratch, folder, key))
         .collect();
     stream::iter(copies)
         .buffer_unordered(AT_ONCE)
         .try_collect::<()>()
         .await?;
     Ok(())
+}
+
+async fn copy_one(
+    state: &Arc<dyn Store>,
+    scratch: &Scratch,
+    folder: &Path,
+    key: Key,
+) -> Result<(), KeptError> {
+    let Some(content) = state.open(&key).await? else {
+        return Ok(());
+    };
+    let chunks: Vec<_> = content.chunks.try_collect().await?;
+    match scratch {
+        Scratch::Folder => {
+            let path = PathBuf::from(key.as_str());
+            let folder = folder.join(path.parent().unwrap_or(Path::new("")));
+            let name = path.file_name().unwrap_or_default().to_string_lossy();
+            write_in(&folder, &name, &chunks.concat())
+        }
+        Scratch::Bucket { store, .. } => {
+            let kept = Kept::new(Arc::clone(store));
+            kept.write(key.as_str(), chunks.concat()).await
+        }
+    }
+}
+
+async fn empty(store: &Arc<dyn Store>) -> Result<(), StepError> {
+    Ok(Kept::new(Arc::clone(store)).forget().await?)
 }
 
 fn file(path: &Path, source: std::io::Error) -> StepError {

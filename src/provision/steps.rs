@@ -3,16 +3,22 @@
 mod config;
 mod keys;
 mod kubeconfig;
+mod network;
+mod preflight;
 mod ready;
 mod resources;
+mod state_store;
 
 use async_trait::async_trait;
 
 pub use self::config::Config;
 pub use self::keys::Keys;
 pub use self::kubeconfig::Kubeconfig;
+pub use self::network::Network;
+pub use self::preflight::Preflight;
 pub use self::ready::Ready;
 pub use self::resources::Resources;
+pub use self::state_store::StateStore;
 use super::journal::{StepName, StepState};
 use super::kept::{self, KeptError};
 use super::{Site, readback};

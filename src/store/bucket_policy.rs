@@ -3,10 +3,13 @@
 //! Buckets made since April 2023 take no ACLs, and in China anonymous access needs an ICP filing besides. Nodes in a VPC need
 //! neither: a policy that names their VPC endpoint lets them read without credentials.
 
+mod existing;
+
 use std::net::{IpAddr, Ipv4Addr};
 
 use serde::Serialize;
 
+pub use self::existing::{Audience, audience, with_tls_only};
 use super::SERVICE_FOLDER;
 use crate::partition::Partition;
 
@@ -32,6 +35,8 @@ pub enum PolicyError {
         "the prefix '{prefix}' has a '*', a '?' or a '$', which mean something else in a policy"
     )]
     Prefix { prefix: String },
+    #[error("the policy that the bucket has is no JSON that could be read")]
+    Unreadable,
     #[error("say who may read: VPC endpoints, VPCs, source addresses, or the public")]
     Nobody,
     #[error("'{text}' is not {wanted}")]

@@ -5,6 +5,7 @@
 
 mod abreast;
 pub(super) mod body;
+mod bucket;
 pub(super) mod client;
 mod conditions;
 mod congestion;
@@ -32,6 +33,7 @@ use futures::stream::{self, BoxStream, StreamExt};
 use tokio::time::timeout;
 use url::Url;
 
+pub use self::bucket::{Bucket, BucketSettings, Encryption, Property};
 use self::conditions::Conditions;
 pub use self::congestion::Congestion;
 pub use self::depot::{Arrival, Depot, Parcel, PutPart};
@@ -71,6 +73,8 @@ pub struct S3Options {
     pub keys: Option<Keys>,
     /// A canned ACL for every object: `public-read`.
     pub acl: Option<String>,
+    /// Every object asks for S3's own encryption, whatever the bucket's default is: with a key of KMS its `ETag` would be no MD5.
+    pub asks_for_sse_s3: bool,
     pub way: Way,
     pub congestion: Congestion,
     /// Objects above 4 MiB, and parts of objects, on their way at a time.
@@ -92,6 +96,7 @@ impl S3Options {
             profile: None,
             keys: None,
             acl: None,
+            asks_for_sse_s3: false,
             way: Way::Auto,
             congestion: Congestion::Auto,
             connections: 64,
@@ -138,6 +143,7 @@ pub struct S3Store {
     /// Empty, or with a slash at its end.
     prefix: String,
     acl: Option<ObjectCannedAcl>,
+    asks_for_sse_s3: bool,
     stall_timeout: Duration,
     answer_timeout: Duration,
     conditions: Conditions,
@@ -182,6 +188,7 @@ impl S3Store {
             },
             bucket: options.bucket,
             acl: options.acl.as_deref().map(ObjectCannedAcl::from),
+            asks_for_sse_s3: options.asks_for_sse_s3,
             stall_timeout: options.stall_timeout,
             answer_timeout: options.answer_timeout,
             conditions: Conditions::default(),

@@ -39,6 +39,7 @@ impl Filter {
 #[serde(bound = "T: Deserialize<'de>")]
 struct Page<T> {
     #[serde(
+        alias = "addressesSet",
         alias = "availabilityZoneInfo",
         alias = "vpcSet",
         alias = "subnetSet",

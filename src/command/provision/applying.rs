@@ -39,9 +39,22 @@ pub(super) async fn apply(
     }
     provision::write_in(&site.folder, "plan.json", &plan.json())?;
     let manifest = site.render()?;
+    // The lock is in the state store, which is not there before its step.
+    let first: [Box<dyn Step>; 2] = [
+        Box::new(steps::Preflight(plan.findings)),
+        Box::new(steps::StateStore(site.state_bucket().await?)),
+    ];
+    let begun = provision::run(&first, site.site_mut()?).await;
+    let exit = ended(begun)?;
+    if exit != Exit::Done {
+        return Ok(exit);
+    }
     site.open_state_store().await?;
+    let cloud = site.cloud().await?;
     let kops = Arc::new(site.kops().await?);
-    let steps = steps(&site, &kops, args, rolls);
+    let mut all: Vec<Box<dyn Step>> = vec![Box::new(steps::Network(cloud))];
+    all.extend(steps(&site, &kops, args, rolls));
+    let steps = all;
     let site = site.site_mut()?;
     site.manifest = Some(manifest);
     under_lock(site, &steps).await

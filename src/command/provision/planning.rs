@@ -1,4 +1,4 @@
-//! `provision plan` and `preflight`: what is so, and what would be done.
+//! `provision plan`: what is so, and what would be done.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -6,22 +6,16 @@ use std::sync::Arc;
 use anyhow::{Context, bail};
 
 use super::super::{document, say};
+use super::preflight;
 use super::worksite::Worksite;
 use crate::audit;
-use crate::cli::{Output, PlanArgs, PreflightArgs};
+use crate::cli::{Output, PlanArgs};
 use crate::cluster::Manifest;
 use crate::digest::{Algorithm, Digest};
-use crate::provision::{self, Coverage, Dropped, Plan, Sights};
+use crate::preflight::Asked;
+use crate::provision::{self, Coverage, Dropped, Plan, Scratch, Sights};
 use crate::report::Exit;
 use crate::store::Store;
-
-pub(super) async fn preflight(
-    _site: Worksite,
-    _args: &PreflightArgs,
-    _output: Output,
-) -> anyhow::Result<Exit> {
-    anyhow::bail!("not yet")
-}
 
 pub(super) async fn plan(
     mut site: Worksite,
@@ -69,6 +63,8 @@ pub(super) async fn make(site: &mut Worksite, given: Option<&Plan>) -> anyhow::R
         refuse_what_moved(given, &sights)?;
     }
     let mut plan = Plan::new(&site.file.name, sights);
+    plan.is_new = !plan.sights.state.contains_key("config");
+    plan.findings = preflight::findings(site, &Asked::of(&[], &[]), &[]).await?;
     plan.coverage = coverage(site).await?;
     plan.notes = notes(site);
     if !plan.obstacles().is_empty() {
@@ -76,8 +72,16 @@ pub(super) async fn make(site: &mut Worksite, given: Option<&Plan>) -> anyhow::R
     }
     let options = site.kops_options()?;
     let key = site.file.ssh.public_key.clone();
-    let previewed = provision::preview(options, state.as_ref(), &manifest, key.as_deref()).await?;
-    plan.is_new = previewed.before.is_none();
+    let Some(scratch) = scratch(site, state.is_some()).await? else {
+        plan.notes.push(format!(
+            "kops {} needs a state store for its dry run, and there is none yet: it is asked once that is there",
+            site.file.kops_version
+        ));
+        plan.has_changes = true;
+        return Ok(plan);
+    };
+    let previewed =
+        provision::preview(options, &scratch, state.as_ref(), &manifest, key.as_deref()).await?;
     if let Some(before) = &previewed.before {
         let changes = provision::dropped(&manifest, before);
         plan.changes = changes.iter().map(Dropped::to_string).collect();
@@ -95,6 +99,17 @@ pub(super) async fn make(site: &mut Worksite, given: Option<&Plan>) -> anyhow::R
     plan.has_changes = plan.is_new || !plan.changes.is_empty() || previewed.preview.has_changes;
     plan.preview = previewed.preview.text;
     Ok(plan)
+}
+
+/// Where kops can do its dry run.
+async fn scratch(site: &Worksite, has_state: bool) -> anyhow::Result<Option<Scratch>> {
+    Ok(
+        match (site.file.era().takes_folder_for_state(), has_state) {
+            (true, _) => Some(Scratch::Folder),
+            (false, true) => Some(site.scratch().await?),
+            (false, false) => None,
+        },
+    )
 }
 
 fn refuse_what_moved(given: &Plan, now: &Sights) -> anyhow::Result<()> {

@@ -11,21 +11,22 @@ use url::Url;
 use crate::asset::Key;
 use crate::catalogue::Wanted;
 use crate::cli::WorkArgs;
+use crate::cloud::{Cloud, CloudSettings};
 use crate::cluster::{self, ClusterFile, Found, Manifest};
-use crate::config::{Environment, Target};
+use crate::config::{Config, Environment, Target};
 use crate::consumer::Settings;
 use crate::digest::{Algorithm, Digest};
 use crate::events::Observer;
 use crate::kops::{Kops, KopsOptions};
 use crate::layout::Layout;
 use crate::partition::Partition;
-use crate::provision::{self, Journal, Kept, Site};
+use crate::provision::{self, Addresses, Journal, Kept, Scratch, Site};
 use crate::store::Store;
 use crate::store::folder::FolderStore;
-use crate::store::s3::{S3Options, S3Store, Way};
+use crate::store::s3::{Bucket, S3Options, S3Store, Way};
 
 /// Where what is kept of clusters stands in a state store, and in the working folder.
-const KEPT: &str = "_provision";
+pub(super) const KEPT: &str = "_provision";
 const FOLDER: &str = ".provision";
 
 /// Work on one cluster.
@@ -34,6 +35,7 @@ pub(super) struct Worksite {
     pub(super) folder: PathBuf,
     program: Option<PathBuf>,
     callers: BTreeMap<String, String>,
+    config: Config,
     site: Option<Site>,
     digest: Digest,
     pub(super) found: Found,
@@ -46,6 +48,7 @@ impl Worksite {
     pub(super) fn open(
         args: &WorkArgs,
         environment: &Environment,
+        config: &Config,
         observer: Arc<dyn Observer>,
         stop: CancellationToken,
     ) -> anyhow::Result<Self> {
@@ -73,11 +76,21 @@ impl Worksite {
             folder,
             program: args.kops.clone(),
             callers: environment.variables().clone(),
+            config: config.clone(),
             site: None,
             found,
             observer,
             stop,
         })
+    }
+
+    pub(super) fn config(&self) -> &Config {
+        &self.config
+    }
+
+    /// Whether a kops is named that could be called.
+    pub(super) fn has_kops(&self) -> bool {
+        self.program.is_some()
     }
 
     /// Of the file's text.
@@ -87,7 +100,16 @@ impl Worksite {
 
     /// Finds out what the file does not say.
     pub(super) async fn look_up(&mut self) -> anyhow::Result<()> {
+        let addresses = Addresses::look_up(&self.cloud().await?, &self.file).await?;
+        addresses.put_into(&mut self.found);
         Ok(())
+    }
+
+    /// The account that the cluster is made in.
+    pub(super) async fn cloud(&self) -> anyhow::Result<Cloud> {
+        let mut settings = CloudSettings::new(&self.file.region);
+        settings.profile = self.file.profile.clone();
+        Ok(Cloud::connect(settings).await?)
     }
 
     /// The manifest, by what has been found.
@@ -100,7 +122,7 @@ impl Worksite {
     }
 
     /// The mirror's address as nodes reach it.
-    fn base_url(&self) -> anyhow::Result<Url> {
+    pub(super) fn base_url(&self) -> anyhow::Result<Url> {
         let mirror = &self.file.mirror;
         if let Some(url) = &mirror.url {
             return Ok(url.clone());
@@ -151,40 +173,68 @@ impl Worksite {
         Ok(provision::environment(&self.file, &self.settings()?))
     }
 
+    /// The bucket of the mirror; None where it is a folder.
+    pub(super) fn mirror_options(&self) -> anyhow::Result<Option<S3Options>> {
+        let mirror = &self.file.mirror;
+        let Target::Bucket { bucket, prefix } = mirror.at.parse()? else {
+            return Ok(None);
+        };
+        let region = mirror.region.as_ref().unwrap_or(&self.file.region);
+        Ok(Some(S3Options {
+            region: Some(region.clone()),
+            endpoint: mirror.endpoint.clone(),
+            path_style: mirror.endpoint.as_ref().map(|_| true),
+            profile: self.file.profile.clone(),
+            way: Way::SinglePart,
+            ..S3Options::new(bucket, prefix)
+        }))
+    }
+
     /// The mirror's store.
     pub(super) async fn mirror(&self) -> anyhow::Result<Arc<dyn Store>> {
-        let mirror = &self.file.mirror;
-        Ok(match mirror.at.parse()? {
-            Target::Folder(path) => Arc::new(FolderStore::new(path)),
-            Target::Bucket { bucket, prefix } => {
-                let region = mirror
-                    .region
-                    .clone()
-                    .unwrap_or_else(|| self.file.region.clone());
-                let options = S3Options {
-                    region: Some(region),
-                    endpoint: mirror.endpoint.clone(),
-                    path_style: mirror.endpoint.as_ref().map(|_| true),
-                    profile: self.file.profile.clone(),
-                    way: Way::SinglePart,
-                    ..S3Options::new(bucket, prefix)
-                };
-                Arc::new(S3Store::connect(options).await?)
-            }
-        })
+        if let Some(options) = self.mirror_options()? {
+            return Ok(Arc::new(S3Store::connect(options).await?));
+        }
+        Ok(Arc::new(FolderStore::new(&self.file.mirror.at)))
+    }
+
+    fn state_options(&self, prefix: &str) -> S3Options {
+        S3Options {
+            region: Some(self.file.region.clone()),
+            profile: self.file.profile.clone(),
+            way: Way::SinglePart,
+            asks_for_sse_s3: true,
+            ..S3Options::new(&self.file.state_store.bucket, prefix)
+        }
+    }
+
+    /// The state store's bucket, there or not.
+    pub(super) async fn state_bucket(&self) -> anyhow::Result<Bucket> {
+        Ok(Bucket::connect(&self.state_options("")).await?)
+    }
+
+    /// A part of the state store, whether its bucket is there or not.
+    pub(super) async fn state_part(&self, prefix: &str) -> anyhow::Result<Arc<dyn Store>> {
+        Ok(Arc::new(
+            S3Store::connect(self.state_options(prefix)).await?,
+        ))
     }
 
     /// A part of the state store.
     async fn state(&self, prefix: &str) -> anyhow::Result<Arc<dyn Store>> {
-        let options = S3Options {
-            region: Some(self.file.region.clone()),
-            profile: self.file.profile.clone(),
-            way: Way::SinglePart,
-            ..S3Options::new(&self.file.state_store.bucket, prefix)
-        };
-        let store = S3Store::connect(options).await?;
+        let store = S3Store::connect(self.state_options(prefix)).await?;
         store.prepare(false).await?;
         Ok(Arc::new(store))
+    }
+
+    /// A part of the state store for kops' dry run.
+    pub(super) async fn scratch(&self) -> anyhow::Result<Scratch> {
+        let (bucket, name) = (&self.file.state_store.bucket, &self.file.name);
+        let place = format!("{KEPT}/{name}/preview");
+        Ok(Scratch::Bucket {
+            state_store: format!("s3://{bucket}/{place}"),
+            store: self.state(&format!("{place}/{name}")).await?,
+        })
     }
 
     /// Takes what is kept in the state store, and what is kept here, for the work.

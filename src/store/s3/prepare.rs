@@ -166,6 +166,9 @@ impl S3Store {
 
     /// Refuses a bucket that encrypts with KMS by default. Servers and policies that do not tell are taken at their `ETag`s.
     async fn check_encryption(&self) -> Result<(), StoreError> {
+        if self.asks_for_sse_s3 {
+            return Ok(());
+        }
         let answer = self
             .requests
             .get_bucket_encryption()

@@ -135,6 +135,9 @@ impl S3Store {
             .set_content_type(content_type(attributes))
             .set_metadata(Some(attributes.metadata.clone().into_iter().collect()))
             .set_acl(self.acl.clone())
+            .set_server_side_encryption(
+                self.asks_for_sse_s3.then_some(ServerSideEncryption::Aes256),
+            )
             .set_if_none_match(guard.if_none_match().map(ToOwned::to_owned))
             .set_if_match(guard.if_match())
             .body(ByteStream::from_body_1_x(body));

@@ -58,6 +58,8 @@ pub(super) struct Orders {
     /// Zones where each type is offered, for regions that moto knows nothing of.
     pub(super) offerings: BTreeMap<String, Vec<String>>,
     pub(super) quotas: BTreeMap<String, f64>,
+    /// AWS's clock is so many seconds ahead of this machine's.
+    pub(super) clock_ahead: i64,
     /// Who reads a bucket without credentials gets what AWS China says where no ICP filing is.
     pub(super) refuses_anonymous: bool,
     /// Blocks of snapshots that moto keeps no blocks of, by index.
@@ -75,6 +77,8 @@ struct Seen {
     /// Those that failed before all was well again.
     failed: BTreeSet<String>,
     stored: Vec<Stored>,
+    /// By bucket.
+    policies: BTreeMap<String, String>,
     /// Snapshots that were begun: digests of their blocks, and whether they are complete.
     snapshots: BTreeMap<String, (BTreeMap<u64, [u8; 32]>, bool)>,
 }
@@ -155,6 +159,63 @@ impl Overlay {
             making = making.create_bucket_configuration(place);
         }
         making.send().await.unwrap();
+    }
+
+    /// Puts an object.
+    pub(super) async fn put(&self, bucket: &str, key: &str, content: &str) {
+        let put = self
+            .inner
+            .s3("cn-north-1")
+            .put_object()
+            .bucket(bucket)
+            .key(key);
+        put.body(content.as_bytes().to_vec().into())
+            .send()
+            .await
+            .unwrap();
+    }
+
+    /// Puts an object that everybody may read.
+    pub(super) async fn put_public(&self, bucket: &str, key: &str, content: &str) {
+        let client = self.inner.s3("cn-north-1");
+        let put = client.put_object().bucket(bucket).key(key);
+        let put = put.acl(aws_sdk_s3::types::ObjectCannedAcl::PublicRead);
+        let content = content.as_bytes().to_vec().into();
+        put.body(content).send().await.unwrap();
+    }
+
+    pub(super) fn put_policy(&self, bucket: &str, policy: &str) {
+        let mut seen = self.inner.seen();
+        seen.policies.insert(bucket.to_owned(), policy.to_owned());
+    }
+
+    /// Lets moto's EC2 do something; what stands in an element of its answer.
+    pub(super) async fn ec2(&self, fields: &[(&str, &str)], element: &str) -> String {
+        let keys = &self.inner.keys;
+        let signature = format!(
+            "AWS4-HMAC-SHA256 Credential={}/20260101/cn-north-1/ec2/aws4_request, SignedHeaders=host, Signature=0",
+            keys.access_key
+        );
+        let body = url::form_urlencoded::Serializer::new(String::new())
+            .append_pair("Version", "2016-11-15")
+            .extend_pairs(fields)
+            .finish();
+        let asking = self.inner.client.post(self.inner.moto.clone());
+        let asking = asking
+            .header("authorization", signature)
+            .header("content-type", "application/x-www-form-urlencoded");
+        let answer = asking
+            .body(body)
+            .send()
+            .await
+            .unwrap()
+            .text()
+            .await
+            .unwrap();
+        let found = xml::element(&answer, element);
+        found
+            .unwrap_or_else(|| panic!("{fields:?}: {answer}"))
+            .to_owned()
     }
 
     /// The keys of a bucket.
@@ -308,11 +369,42 @@ impl Inner {
             "GetServiceQuota" => self.quota(asked),
             "CompleteMultipartUpload" | "ListParts" => self.renamed(asked).await,
             "DescribeWarmPool" => self.warm_pool(asked).await,
+            "GetBucketVersioning" => self.versioning(asked).await,
+            "PutBucketPolicy" => self.keep_policy(asked),
+            "GetBucketPolicy" => self.policy(asked).await,
             _ if asked.is_anonymous() && self.orders().refuses_anonymous => {
                 xml::refusal_of_s3(403, "AccessDenied")
             }
             _ => self.forward(asked).await,
         }
+    }
+
+    /// moto takes a statement that denies for one without its condition, so that it would refuse everybody.
+    fn keep_policy(&self, asked: &Asked) -> Answer {
+        let policy = String::from_utf8_lossy(&asked.body).into_owned();
+        let bucket = asked.segment(0).to_owned();
+        self.seen().policies.insert(bucket, policy);
+        (
+            StatusCode::NO_CONTENT,
+            HeaderMap::new(),
+            bytes::Bytes::new(),
+        )
+    }
+
+    async fn policy(&self, asked: &Asked) -> Answer {
+        let known = self.seen().policies.get(asked.segment(0)).cloned();
+        match known {
+            Some(policy) => (StatusCode::OK, HeaderMap::new(), policy.into()),
+            None => self.forward(asked).await,
+        }
+    }
+
+    /// moto names the element after the operation; AWS and its SDKs do not.
+    async fn versioning(&self, asked: &Asked) -> Answer {
+        let (status, headers, body) = self.forward(asked).await;
+        let text = String::from_utf8_lossy(&body);
+        let text = text.replace("GetBucketVersioningResponse", "VersioningConfiguration");
+        (status, headers, text.into())
     }
 
     fn ordered(&self, asked: &Asked) -> Option<Answer> {
@@ -339,7 +431,10 @@ impl Inner {
             ));
         }
         let (status, code) = orders.refused.get(&asked.operation)?;
-        Some(xml::refusal(*status, code, "as ordered"))
+        Some(match asked.operation.contains("Bucket") {
+            true => xml::refusal_of_s3(*status, code),
+            false => xml::refusal(*status, code, "as ordered"),
+        })
     }
 
     fn is_silent(&self, asked: &Asked) -> bool {
@@ -445,6 +540,12 @@ async fn answer(State(inner): State<Arc<Inner>>, request: Request) -> Response<B
     inner.seen().log.push(asked.clone());
     let (status, headers, body) = inner.answer(&asked).await;
     let mut response = Response::new(Body::from(body));
+    let ahead = inner.orders().clock_ahead;
+    if ahead != 0 {
+        let now = jiff::Timestamp::now() + jiff::SignedDuration::from_secs(ahead);
+        let date = now.strftime("%a, %d %b %Y %H:%M:%S GMT").to_string();
+        response.headers_mut().insert("date", date.parse().unwrap());
+    }
     *response.status_mut() = status;
     for (name, value) in headers {
         let Some(name) = name else { continue };

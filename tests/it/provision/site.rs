@@ -39,6 +39,9 @@ impl Site {
 
     async fn of(kops: &str, kubernetes: &str) -> Option<Self> {
         let world = World::start().await?;
+        // moto offers nothing in China.
+        let offered = ("m5.large".to_owned(), vec![format!("{CHINA}a")]);
+        world.overlay.orders().offerings.extend([offered]);
         let own = world.overlay.account_key().to_lowercase();
         let buckets = (format!("mirror-{own}"), format!("state-{own}"));
         for bucket in [&buckets.0, &buckets.1] {

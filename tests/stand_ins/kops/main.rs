@@ -108,6 +108,12 @@ impl Call {
     }
 
     async fn carry_out(&self) -> Ended {
+        let store = std::env::var("KOPS_STATE_STORE").unwrap_or_default();
+        if self.minor < 17 && store.starts_with("file://") && self.word(0) != "version" {
+            return Err(format!(
+                "error building path for \"{store}\": unknown / unhandled path type: \"{store}\""
+            ));
+        }
         match (self.word(0), self.word(1)) {
             ("version", _) if self.minor < 15 => Ok(format!("Version {}\n", self.version)),
             ("version", _) => Ok(format!("Client version: {} (git-v{0})\n", self.version)),

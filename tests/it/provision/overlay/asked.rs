@@ -117,6 +117,10 @@ fn operation(
         return target.rsplit('.').next().unwrap_or(target).to_owned();
     }
     let (path, query) = path.split_once('?').unwrap_or((path, ""));
+    if let Some(property) = property(service, query) {
+        let verb = if *method == Method::PUT { "Put" } else { "Get" };
+        return format!("{verb}Bucket{property}");
+    }
     let parts: Vec<&str> = path.trim_matches('/').split('/').collect();
     let name = match (service, method.as_str(), parts.as_slice()) {
         ("ebs", "POST", ["snapshots"]) => "StartSnapshot",
@@ -127,6 +131,7 @@ fn operation(
         ("s3", "PUT", _) if query.contains("partNumber=") => "UploadPart",
         ("s3", "POST", _) if query.contains("uploadId=") => "CompleteMultipartUpload",
         ("s3", "POST", _) if query.contains("uploads") => "CreateMultipartUpload",
+        ("s3", "PUT", [_]) => "CreateBucket",
         ("s3", "GET", _) if query.contains("uploadId=") => "ListParts",
         ("s3", "DELETE", _) if query.contains("uploadId=") => "AbortMultipartUpload",
         ("s3", "DELETE", _) => "DeleteObject",
@@ -139,4 +144,21 @@ fn operation(
         "" => format!("{service} {method}"),
         name => name.to_owned(),
     }
+}
+
+/// The property of a bucket that is asked for or set.
+fn property(service: &str, query: &str) -> Option<&'static str> {
+    const PROPERTIES: [(&str, &str); 6] = [
+        ("location", "Location"),
+        ("versioning", "Versioning"),
+        ("encryption", "Encryption"),
+        ("publicAccessBlock", "PublicAccessBlock"),
+        ("policy", "Policy"),
+        ("tagging", "Tagging"),
+    ];
+    let name = query.split(['=', '&']).next().filter(|_| service == "s3")?;
+    PROPERTIES
+        .into_iter()
+        .find(|(property, _)| *property == name)
+        .map(|(_, words)| words)
 }

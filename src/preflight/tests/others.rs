@@ -1,0 +1,234 @@
+//! Images, machines, quotas, names, and what is left.
+
+use super::*;
+use crate::asset::Arch;
+use crate::cloud::{Image, ImageState, InstanceType, Offering, Tagged};
+
+fn image(owner: &str) -> Image {
+    Image {
+        image_id: "ami-1".to_owned(),
+        name: Some("ubuntu".to_owned()),
+        owner: owner.to_owned(),
+        state: ImageState::Available,
+        architecture: Some("x86_64".to_owned()),
+        ena_support: Some(true),
+        ..Image::default()
+    }
+}
+
+fn with_image(image: Known<Result<Image, String>>) -> Facts {
+    let mut facts = Facts::unasked();
+    facts.types = Ok(vec![machine("m6i.large")]);
+    facts.images.push(HostImage {
+        whose: "nodes".to_owned(),
+        arch: Arch::Amd64,
+        asked: "ami-1".to_owned(),
+        is_to_be_made: false,
+        image,
+    });
+    facts
+}
+
+fn machine(name: &str) -> InstanceType {
+    serde_json::from_value(serde_json::json!({
+        "instanceType": name,
+        "vCpuInfo": {"defaultVCpus": 2},
+        "networkInfo": {"enaSupport": "required"},
+    }))
+    .unwrap()
+}
+
+#[test]
+fn an_image_is_one_that_the_hosts_start_from() {
+    let canonical = "837727238323";
+    let changed = |change: fn(&mut Image)| {
+        let mut image = image(canonical);
+        change(&mut image);
+        with_image(Ok(Ok(image)))
+    };
+    for (facts, weight, part) in [
+        (changed(|_| {}), Weight::Fine, "837727238323/ubuntu"),
+        (
+            changed(|image| image.state = ImageState::Pending),
+            Weight::Error,
+            "is pending",
+        ),
+        (
+            changed(|image| image.architecture = Some("arm64".to_owned())),
+            Weight::Error,
+            "is for arm64",
+        ),
+        (
+            changed(|image| image.ena_support = Some(false)),
+            Weight::Error,
+            "ENA",
+        ),
+        (
+            changed(|image| image.owner = "666666666666".to_owned()),
+            Weight::Warning,
+            "no known publisher's",
+        ),
+        (
+            with_image(Ok(Err("there is no image ami-1".to_owned()))),
+            Weight::Error,
+            "provision ami resolve",
+        ),
+        (
+            with_image(Err("allow ec2:DescribeImages".to_owned())),
+            Weight::Unknown,
+            "ec2:DescribeImages",
+        ),
+    ] {
+        let (got, said) = one(11, &file(), &facts);
+        assert_eq!(got, weight, "{said}");
+        assert!(said.contains(part), "{said}");
+    }
+    let mut own = changed(|image| image.owner = "123456789012".to_owned());
+    own.identity = Ok(identity("arn:aws-cn:iam::123456789012:user/a"));
+    assert_eq!(one(11, &file(), &own).0, Weight::Fine);
+}
+
+#[test]
+fn types_are_offered_where_they_are_to_run() {
+    let offerings = |letters: &str| Facts {
+        offerings: Ok(letters
+            .chars()
+            .map(|letter| Offering {
+                instance_type: "m6i.large".to_owned(),
+                location: format!("cn-north-1{letter}"),
+            })
+            .collect()),
+        ..Facts::unasked()
+    };
+    assert_eq!(one(12, &file(), &offerings("abc")).0, Weight::Fine);
+    let found = found(12, &file(), &offerings("ab"));
+    assert_eq!(
+        found.len(),
+        2,
+        "the control plane and the nodes: {found:#?}"
+    );
+    assert!(
+        found[0]
+            .to_string()
+            .contains("is not offered in cn-north-1c"),
+        "{found:#?}"
+    );
+    assert!(
+        found[0].remedy.contains("only cn-north-1a, cn-north-1b"),
+        "{found:#?}"
+    );
+}
+
+#[test]
+fn quotas_are_held_against_what_is_used_and_needed() {
+    let facts = |limit: Option<f64>, used| Facts {
+        types: Ok(vec![machine("m6i.large")]),
+        quotas: vec![(Quota::Vcpus, Ok(Allowance { limit, used }))],
+        ..Facts::unasked()
+    };
+    // Six hosts of two.
+    assert_eq!(
+        one(13, &file(), &facts(Some(16.0), Some(4.0))).0,
+        Weight::Fine
+    );
+    let (weight, said) = one(13, &file(), &facts(Some(16.0), Some(5.0)));
+    assert_eq!(weight, Weight::Warning);
+    assert!(
+        said.contains("12 more vCPUs") && said.contains("L-1216C47A"),
+        "{said}"
+    );
+    assert_eq!(one(13, &file(), &facts(None, Some(0.0))).0, Weight::Unknown);
+    let mut unknown = facts(Some(16.0), Some(0.0));
+    unknown.types = Err("nobody tells".to_owned());
+    assert_eq!(one(13, &file(), &unknown).0, Weight::Unknown);
+}
+
+#[test]
+fn a_public_api_in_china_is_to_be_accepted() {
+    assert_eq!(one(8, &file(), &Facts::unasked()).0, Weight::Fine);
+    let public = file_with(&[(
+        "image: {use: ami-1}",
+        "image: {use: ami-1}\napi: {type: public}",
+    )]);
+    let (weight, said) = one(8, &public, &Facts::unasked());
+    assert_eq!(weight, Weight::Error);
+    assert!(said.contains("ICP"), "{said}");
+    let abroad = FILE.replace("cn-north-1", "us-east-1").replace(
+        "image: {use: ami-1}",
+        "image: {use: ami-1}\napi: {type: public}",
+    );
+    let abroad = ClusterFile::parse(&abroad).unwrap();
+    assert_eq!(one(8, &abroad, &Facts::unasked()).0, Weight::Warning);
+}
+
+#[test]
+fn load_balancers_and_names_suit_the_release() {
+    assert_eq!(one(18, &file(), &Facts::unasked()).0, Weight::Fine);
+    for over in [
+        "api: {loadBalancer: {class: Classic}}",
+        "topology: {dns: {type: Private}}",
+    ] {
+        let over = format!("image: {{use: ami-1}}\noverrides: {{cluster: {{{over}}}}}");
+        let file = file_with(&[("image: {use: ami-1}", &over)]);
+        assert_eq!(one(18, &file, &Facts::unasked()).0, Weight::Error, "{over}");
+    }
+}
+
+#[test]
+fn strangers_locks_and_leftovers_stop() {
+    let clean = || Facts {
+        clock: Ok(SignedDuration::ZERO),
+        kept: Ok(None),
+        holder: Ok(None),
+        tagged: Ok(Vec::new()),
+        ..Facts::unasked()
+    };
+    assert_eq!(one(20, &file(), &clean()).0, Weight::Fine);
+    let kept = |is_ours| {
+        Ok(Some(Kept {
+            kops: None,
+            kubernetes: None,
+            is_ours,
+        }))
+    };
+    let volume = Tagged {
+        resource_id: "vol-1".to_owned(),
+        resource_type: "volume".to_owned(),
+        key: "KubernetesCluster".to_owned(),
+        value: "prod.k8s.local".to_owned(),
+    };
+    let cases: [(Facts, &str); 3] = [
+        (
+            Facts {
+                holder: Ok(Some("host (4711)".to_owned())),
+                ..clean()
+            },
+            "worked on by host (4711)",
+        ),
+        (
+            Facts {
+                kept: kept(false),
+                ..clean()
+            },
+            "no journal says",
+        ),
+        (
+            Facts {
+                tagged: Ok(vec![volume.clone()]),
+                ..clean()
+            },
+            "volume vol-1",
+        ),
+    ];
+    for (facts, part) in cases {
+        let (weight, said) = one(20, &file(), &facts);
+        assert_eq!(weight, Weight::Error, "{said}");
+        assert!(said.contains(part), "{said}");
+    }
+    let running = Facts {
+        kept: kept(true),
+        tagged: Ok(vec![volume]),
+        ..clean()
+    };
+    assert_eq!(one(20, &file(), &running).0, Weight::Fine);
+}
