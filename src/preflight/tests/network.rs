@@ -111,7 +111,8 @@ fn a_vpc_that_fits_is_fine_and_one_of_kops_own_is_not_asked_for() {
 
 #[test]
 fn what_does_not_fit_is_told_one_by_one() {
-    let cases: [(&str, fn(&mut Network)); 6] = [
+    type Change = fn(&mut Network);
+    let cases: [(&str, Change); 6] = [
         ("enableDnsHostnames off", |network| network.dns.1 = false),
         ("enableDnsSupport off", |network| network.dns.0 = false),
         ("there is no vpc-1", |network| network.vpc = None),
@@ -120,10 +121,10 @@ fn what_does_not_fit_is_told_one_by_one() {
             |network| network.subnets[0].availability_zone = "cn-north-1c".to_owned(),
         ),
         ("has 9 free addresses, and 3 hosts", |network| {
-            network.subnets[1].available_ip_address_count = 9
+            network.subnets[1].available_ip_address_count = 9;
         }),
         ("has no subnet subnet-a", |network| {
-            drop(network.subnets.remove(0))
+            drop(network.subnets.remove(0));
         }),
     ];
     for (part, change) in cases {
