@@ -23,11 +23,9 @@ pub(super) async fn preflight(
     let findings = findings(&site, &asked, &args.ack).await?;
     match output {
         Output::Table => {
-            let lines: String = findings
-                .iter()
-                .map(|finding| format!("{finding}\n"))
-                .collect();
-            say(&lines)?;
+            for finding in &findings {
+                say(&format!("{finding}\n"))?;
+            }
         }
         output => document(&findings, output)?,
     }

@@ -3,6 +3,9 @@
 use super::*;
 use crate::cloud::{RouteTable, Subnet, Vpc, VpcEndpoint};
 
+/// Something that is otherwise than it should be.
+type Change = fn(&mut Network);
+
 const IN_VPC: &str = "network: {vpc: vpc-1, subnets: [{zone: cn-north-1a, id: subnet-a}, {zone: cn-north-1b, id: subnet-b}, {zone: cn-north-1c, id: subnet-c}]}";
 
 fn in_vpc() -> ClusterFile {
@@ -111,7 +114,7 @@ fn a_vpc_that_fits_is_fine_and_one_of_kops_own_is_not_asked_for() {
 
 #[test]
 fn what_does_not_fit_is_told_one_by_one() {
-    let cases: [(&str, fn(&mut Network)); 6] = [
+    let cases: [(&str, Change); 6] = [
         ("enableDnsHostnames off", |network| network.dns.1 = false),
         ("enableDnsSupport off", |network| network.dns.0 = false),
         ("there is no vpc-1", |network| network.vpc = None),
@@ -120,7 +123,7 @@ fn what_does_not_fit_is_told_one_by_one() {
             |network| network.subnets[0].availability_zone = "cn-north-1c".to_owned(),
         ),
         ("has 9 free addresses, and 3 hosts", |network| {
-            network.subnets[1].available_ip_address_count = 9
+            network.subnets[1].available_ip_address_count = 9;
         }),
         ("has no subnet subnet-a", |network| {
             drop(network.subnets.remove(0))
