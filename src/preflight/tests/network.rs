@@ -126,7 +126,7 @@ fn what_does_not_fit_is_told_one_by_one() {
             network.subnets[1].available_ip_address_count = 9;
         }),
         ("has no subnet subnet-a", |network| {
-            drop(network.subnets.remove(0))
+            drop(network.subnets.remove(0));
         }),
     ];
     for (part, change) in cases {
