@@ -16,7 +16,7 @@ use super::{Asked, Told};
 use crate::ami::{self, AmiError};
 use crate::asset::{Arch, Key};
 use crate::audit::{self, Audit};
-use crate::cloud::{Cloud, Filter, Identity, Image, Images, Tagged};
+use crate::cloud::{Cloud, CloudError, Filter, Identity, Image, Images, Offering, Tagged};
 use crate::cluster::{ClusterFile, Image as Source};
 use crate::events::told;
 use crate::image::Reference;
@@ -74,12 +74,7 @@ pub(super) async fn facts(
             when(asked.any(&[3, 4]), async {
                 cloud.zones().await.map_err(|error| self::told(&error))
             }),
-            when(asked.any(&[12]), async {
-                cloud
-                    .offerings(&types)
-                    .await
-                    .map_err(|error| self::told(&error))
-            }),
+            when(asked.any(&[12]), offerings(cloud, &types)),
             when(asked.any(&[11, 13]), async {
                 cloud
                     .instance_types(&types)
@@ -140,6 +135,16 @@ async fn when<T>(is_asked: bool, asking: impl Future<Output = T>) -> Option<T> {
     }
 }
 
+/// Where these types are offered. A region that lists none at all has no such list: an emulator's.
+async fn offerings(cloud: &Cloud, types: &[&str]) -> Known<Vec<Offering>> {
+    let listed = |error: CloudError| self::told(&error);
+    let offered = cloud.offerings(types).await.map_err(listed)?;
+    if offered.is_empty() && cloud.offerings(&[]).await.map_err(listed)?.is_empty() {
+        return Err("the region lists no types of machines at all".to_owned());
+    }
+    Ok(offered)
+}
+
 async fn identity(cloud: &Cloud) -> Known<Identity> {
     cloud.identity().await.map_err(|error| told(&error))
 }
@@ -156,7 +161,7 @@ async fn quotas(cloud: &Cloud) -> Vec<(Quota, Known<Allowance>)> {
 }
 
 /// How many of it there are; None where that is not counted.
-async fn used(cloud: &Cloud, quota: Quota) -> Result<Option<f64>, crate::cloud::CloudError> {
+async fn used(cloud: &Cloud, quota: Quota) -> Result<Option<f64>, CloudError> {
     let count = |length: usize| u32::try_from(length).ok().map(f64::from);
     Ok(match quota {
         Quota::Vcpus => Some(used_vcpus(cloud).await?),
@@ -166,7 +171,7 @@ async fn used(cloud: &Cloud, quota: Quota) -> Result<Option<f64>, crate::cloud::
     })
 }
 
-async fn used_vcpus(cloud: &Cloud) -> Result<f64, crate::cloud::CloudError> {
+async fn used_vcpus(cloud: &Cloud) -> Result<f64, CloudError> {
     let filter = Filter {
         name: "instance-state-name".to_owned(),
         values: vec!["pending".to_owned(), "running".to_owned()],

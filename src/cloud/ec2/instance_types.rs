@@ -68,16 +68,20 @@ impl InstanceType {
 }
 
 impl Cloud {
-    /// Where these types are offered, by zone.
+    /// Where these types are offered, by zone; all types where none is named.
     pub async fn offerings(&self, types: &[&str]) -> Result<Vec<Offering>, CloudError> {
         let filter = Filter {
             name: "instance-type".to_owned(),
             values: types.iter().map(|kind| (*kind).to_owned()).collect(),
         };
+        let filters: &[Filter] = if types.is_empty() { &[] } else { &[filter] };
         let fields = Fields::default()
             .with("LocationType", "availability-zone")
-            .filters(&[filter]);
-        let purpose = format!("see where {} are offered", types.join(", "));
+            .filters(filters);
+        let purpose = match types {
+            [] => "see which types are offered".to_owned(),
+            types => format!("see where {} are offered", types.join(", ")),
+        };
         self.described("DescribeInstanceTypeOfferings", &purpose, fields)
             .await
     }

@@ -92,6 +92,7 @@ pub(super) async fn make(site: &mut Worksite, given: Option<&Plan>) -> anyhow::R
         lacking,
     )
     .await?;
+    plan.is_new = previewed.before.is_none();
     if let Some(before) = &previewed.before {
         let changes = provision::dropped(&manifest, before);
         plan.changes = changes.iter().map(Dropped::to_string).collect();

@@ -18,6 +18,13 @@ pub(super) struct Desk {
 }
 
 impl Desk {
+    /// Lets the region offer a type, and no other.
+    pub(super) fn offer(&self, machine_type: &str) {
+        let zones = vec![format!("{CHINA}a")];
+        let offered = [(machine_type.to_owned(), zones)];
+        self.world.overlay.orders().offerings = offered.into();
+    }
+
     /// None where no moto is named. The mirror's bucket is read at the overlay.
     pub(super) async fn start() -> Option<Self> {
         let world = World::start().await?;

@@ -61,7 +61,7 @@ impl Ground {
              kubernetesVersion: v{kubernetes}\nmirror: {{at: {}, url: \"https://mirror.example.cn/k8s\"}}\n\
              stateStore: {{bucket: {}}}\nnetwork: {{}}\nimage: {{{image}}}\n\
              controlPlane: {{zones: [cn-north-1a], machineType: m5.large}}\n\
-             nodes: [{{name: nodes, machineType: m5.large, min: 1}}]\nnetworking: cilium\n",
+             nodes: [{{name: nodes, machineType: m5.large, min: 1}}]\nnetworking: cilium\nacknowledge: [P20]\n",
             self.path("mirror").display(),
             self.bucket
         );

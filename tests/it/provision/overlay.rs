@@ -458,7 +458,7 @@ impl Inner {
             .filter(|(name, _)| name.starts_with("Filter.1.Value."))
             .map(|(_, value)| value)
             .collect();
-        let items = offerings.iter().filter(|(kind, _)| wanted.contains(&kind.as_str())).flat_map(|(kind, zones)| {
+        let items = offerings.iter().filter(|(kind, _)| wanted.is_empty() || wanted.contains(&kind.as_str())).flat_map(|(kind, zones)| {
             zones.iter().map(move |zone| {
                 format!("<item><instanceType>{kind}</instanceType><locationType>availability-zone</locationType><location>{zone}</location></item>")
             })

@@ -44,10 +44,25 @@ impl Overlay {
 
     /// Removes a bucket with what it holds.
     pub(crate) async fn remove_bucket(&self, bucket: &str) {
-        for key in self.keys(bucket).await {
-            self.delete(bucket, &key).await;
-        }
         let client = self.inner.s3(CHINA);
+        let listed = client.list_object_versions().bucket(bucket).send();
+        let listed = listed.await.unwrap();
+        let versions = listed
+            .versions()
+            .iter()
+            .map(|one| (one.key(), one.version_id()));
+        let markers = listed
+            .delete_markers()
+            .iter()
+            .map(|one| (one.key(), one.version_id()));
+        for (key, version) in versions.chain(markers) {
+            let delete = client.delete_object().bucket(bucket).key(key.unwrap());
+            delete
+                .set_version_id(version.map(str::to_owned))
+                .send()
+                .await
+                .unwrap();
+        }
         client.delete_bucket().bucket(bucket).send().await.unwrap();
     }
 }
