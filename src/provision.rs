@@ -62,6 +62,8 @@ pub struct Site {
     pub state: Option<Arc<dyn Store>>,
     /// The same on this machine.
     pub folder: PathBuf,
+    /// The state store has been set as it must be by this run.
+    pub has_state_store: bool,
     /// kops was given the key by this run, has updated the cloud, and has written a kubeconfig.
     pub given_key: bool,
     pub updated: bool,

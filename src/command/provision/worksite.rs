@@ -297,6 +297,7 @@ impl Worksite {
                 kept: None,
                 state: None,
                 folder: self.folder.clone(),
+                has_state_store: false,
                 given_key: false,
                 updated: false,
                 exported: false,

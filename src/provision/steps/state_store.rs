@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use async_trait::async_trait;
 
 use super::{Observed, Step, StepError, keep};
+use crate::events::Event;
 use crate::partition::Partition;
 use crate::provision::journal::{Made, MadeKind, StepName};
 use crate::provision::{STATE_STORE_TAGS, Site};
@@ -36,7 +37,11 @@ impl Step for StateStore {
                 return Err(StepError::Blocked { what });
             }
         }
-        let (lacking, _) = self.lacking(site).await?;
+        let (mut lacking, _) = self.lacking(site).await?;
+        // Where there is no TLS, whether it can be demanded is tried once a run.
+        lacking.retain(|property| {
+            *property != Property::TlsOnly || !(self.0.is_without_tls() && site.has_state_store)
+        });
         let is_unmarked = self.is_unmarked(site).await?;
         let told: Vec<_> = lacking.iter().map(Property::to_string).collect();
         Ok(match (lacking.is_empty(), may_make) {
@@ -64,9 +69,18 @@ impl Step for StateStore {
             let set = self.0.set(property, kms_key.as_deref(), policy.as_deref());
             set.await?;
         }
+        if self.0.is_without_tls() && !self.0.lets_in().await {
+            self.0.restore_policy(policy.as_deref()).await?;
+            let what = format!(
+                "s3://{} is reached without TLS, so that a policy for TLS only shuts everybody out: it was taken back",
+                self.0.name()
+            );
+            site.observer.event(&Event::Warned { what });
+        }
         if self.is_unmarked(site).await? {
             self.0.tag(&self.marked(site).await?).await?;
         }
+        site.has_state_store = true;
         Ok(())
     }
 }

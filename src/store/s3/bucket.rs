@@ -17,7 +17,7 @@ use aws_sdk_s3::types::{
 };
 use aws_smithy_runtime_api::client::orchestrator::HttpResponse;
 
-use super::errors::{Refusal, Site};
+use super::errors::{Refusal, Site, misnamed};
 use super::{S3Options, client};
 use crate::partition::Partition;
 use crate::store::bucket_policy::{PolicyError, with_tls_only};
@@ -251,8 +251,13 @@ impl Bucket {
             .bucket(&self.name)
             .send()
             .await;
-        let told = asked.map_err(|error| self.unseen("s3:GetBucketVersioning", &error))?;
-        Ok(told.status() == Some(&BucketVersioningStatus::Enabled))
+        match asked {
+            Ok(told) => Ok(told.status() == Some(&BucketVersioningStatus::Enabled)),
+            Err(error) => match misnamed(&error) {
+                Some(answer) => Ok(answer.contains("<Status>Enabled</Status>")),
+                None => Err(self.unseen("s3:GetBucketVersioning", &error)),
+            },
+        }
     }
 
     async fn encryption(&self) -> Result<Option<Encryption>, StoreError> {
@@ -438,6 +443,45 @@ impl Bucket {
         let put = put.send().await;
         put.map(drop)
             .map_err(|error| self.unset("set the policy of", &error))
+    }
+
+    /// Whether it is reached without TLS, which AWS' buckets never are.
+    pub fn is_without_tls(&self) -> bool {
+        let endpoint = self.site.endpoint.as_deref();
+        endpoint.is_some_and(|endpoint| endpoint.starts_with("http://"))
+    }
+
+    /// Whether an object can be looked for, there or not.
+    pub async fn lets_in(&self) -> bool {
+        let listed = self.requests.list_objects_v2().bucket(&self.name);
+        listed.max_keys(1).send().await.is_ok() && self.lets_read().await
+    }
+
+    async fn lets_read(&self) -> bool {
+        let asked = self
+            .requests
+            .get_object()
+            .bucket(&self.name)
+            .key("_provision/none");
+        let refused = asked.send().await.err();
+        refused.is_none_or(|error| Refusal::of(&error).is_some_and(|refusal| refusal.status == 404))
+    }
+
+    /// Gives it the policy that it had.
+    pub async fn restore_policy(&self, policy: Option<&str>) -> Result<(), StoreError> {
+        let action = "take back the policy of";
+        match policy {
+            Some(policy) => {
+                let put = self.requests.put_bucket_policy().bucket(&self.name);
+                let put = put.policy(policy).send().await;
+                put.map(drop).map_err(|error| self.unset(action, &error))
+            }
+            None => {
+                let delete = self.requests.delete_bucket_policy().bucket(&self.name);
+                let delete = delete.send().await;
+                delete.map(drop).map_err(|error| self.unset(action, &error))
+            }
+        }
     }
 
     fn unset<E>(&self, action: &str, error: &SdkError<E, HttpResponse>) -> StoreError

@@ -30,6 +30,17 @@ pub(super) struct Refusal {
     pub(super) region: Option<String>,
 }
 
+/// A good answer that the SDK could not read, as its text: other servers than AWS call its outermost element otherwise
+/// (moto 5.2.1: `GetBucketVersioningResponse` for `VersioningConfiguration`).
+pub(super) fn misnamed<E>(error: &SdkError<E, HttpResponse>) -> Option<&str> {
+    let answer = error.raw_response()?;
+    let text = std::str::from_utf8(answer.body().bytes()?).ok()?;
+    // S3 may also begin to answer well and then tell of a failure.
+    let is_good =
+        answer.status().is_success() && text.contains("xmlns=") && !text.contains("<Error>");
+    is_good.then_some(text)
+}
+
 impl Refusal {
     /// None when the request never got an answer.
     pub(super) fn of<E: ProvideErrorMetadata>(error: &SdkError<E, HttpResponse>) -> Option<Self> {

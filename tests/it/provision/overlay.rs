@@ -366,9 +366,7 @@ impl Inner {
             "GetParameter" => self.parameter(asked).await,
             "GetCallerIdentity" => self.identity(asked).await,
             "GetServiceQuota" => self.quota(asked),
-            "CompleteMultipartUpload" | "ListParts" => self.renamed(asked).await,
             "DescribeWarmPool" => self.warm_pool(asked).await,
-            "GetBucketVersioning" => self.versioning(asked).await,
             "PutBucketPolicy" => self.keep_policy(asked),
             "GetBucketPolicy" => self.policy(asked).await,
             _ if asked.is_anonymous() && self.orders().refuses_anonymous => {
@@ -396,14 +394,6 @@ impl Inner {
             Some(policy) => (StatusCode::OK, HeaderMap::new(), policy.into()),
             None => self.forward(asked).await,
         }
-    }
-
-    /// moto names the element after the operation; AWS and its SDKs do not.
-    async fn versioning(&self, asked: &Asked) -> Answer {
-        let (status, headers, body) = self.forward(asked).await;
-        let text = String::from_utf8_lossy(&body);
-        let text = text.replace("GetBucketVersioningResponse", "VersioningConfiguration");
-        (status, headers, text.into())
     }
 
     fn ordered(&self, asked: &Asked) -> Option<Answer> {
@@ -512,17 +502,6 @@ impl Inner {
                 &serde_json::json!({"__type": "NoSuchResourceException", "message": "no such quota"}),
             ),
         }
-    }
-
-    /// moto gives the answer another name than AWS does, which the SDK does not read.
-    async fn renamed(&self, asked: &Asked) -> Answer {
-        let (status, headers, body) = self.forward(asked).await;
-        let (wrong, right) = (
-            format!("{}Response", asked.operation),
-            format!("{}Result", asked.operation),
-        );
-        let text = String::from_utf8_lossy(&body).replace(&wrong, &right);
-        (status, headers, text.into())
     }
 
     /// moto fails where AWS says that there is no such group.
