@@ -15,7 +15,7 @@ mod readback;
 mod removal;
 pub mod steps;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -62,12 +62,8 @@ pub struct Site {
     pub state: Option<Arc<dyn Store>>,
     /// The same on this machine.
     pub folder: PathBuf,
-    /// The state store has been set as it must be by this run.
-    pub has_state_store: bool,
-    /// kops was given the key by this run, has updated the cloud, and has written a kubeconfig.
-    pub given_key: bool,
-    pub updated: bool,
-    pub exported: bool,
+    /// The steps that this run has acted in.
+    pub acted: BTreeSet<StepName>,
     pub observer: Arc<dyn Observer>,
     pub stop: CancellationToken,
 }

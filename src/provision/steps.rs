@@ -112,6 +112,7 @@ async fn carry_out(step: &dyn Step, site: &mut Site) -> Result<(), StepError> {
     let stop = site.stop.clone();
     let acted = stop.run_until_cancelled(step.act(site)).await;
     acted.unwrap_or(Err(StepError::Stopped))?;
+    site.acted.insert(name);
     match step.observe(site).await? {
         Observed::Right(note) => done(site, name, note).await,
         Observed::Wanting(what) => Err(StepError::NotSo { what }),

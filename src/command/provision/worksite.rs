@@ -1,6 +1,6 @@
 //! A cluster's file with everything that work on it needs: the mirror, the state store, kops, what is kept.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -297,10 +297,7 @@ impl Worksite {
                 kept: None,
                 state: None,
                 folder: self.folder.clone(),
-                has_state_store: false,
-                given_key: false,
-                updated: false,
-                exported: false,
+                acted: BTreeSet::new(),
                 observer: Arc::clone(&self.observer),
                 stop: self.stop.clone(),
             });

@@ -28,7 +28,7 @@ impl Step for Keys {
         };
         let given = format!("{} is known to kops", path.display());
         let entry = site.journal.steps.get(&StepName::Keys);
-        let is_begun_here = site.given_key;
+        let is_begun_here = site.acted.contains(&StepName::Keys);
         let is_done =
             entry.is_some_and(|entry| entry.state == StepState::Done && entry.note == given);
         match is_done || is_begun_here {
@@ -41,7 +41,6 @@ impl Step for Keys {
         if let Some(path) = &site.file.ssh.public_key {
             let path = std::path::absolute(path).unwrap_or_else(|_| path.clone());
             self.0.add_key(&path).await?;
-            site.given_key = true;
         }
         Ok(())
     }

@@ -26,7 +26,7 @@ impl Step for Resources {
 
     async fn observe(&self, site: &mut Site) -> Result<Observed, StepError> {
         if site.file.target.kind == TargetKind::Terraform {
-            return Ok(match site.updated {
+            return Ok(match site.acted.contains(&StepName::Resources) {
                 true => Observed::Right(
                     "terraform's files are written: apply them, then 'provision validate'"
                         .to_owned(),
@@ -35,7 +35,10 @@ impl Step for Resources {
             });
         }
         let preview = self.kops.preview().await?;
-        match (preview.has_changes, site.updated) {
+        match (
+            preview.has_changes,
+            site.acted.contains(&StepName::Resources),
+        ) {
             (false, _) => Ok(Observed::Right("kops has nothing to change".to_owned())),
             (true, false) => Ok(Observed::Wanting("kops has changes to make".to_owned())),
             (true, true) => {
@@ -56,7 +59,6 @@ impl Step for Resources {
             _ if self.rolls => self.kops.reconcile().await?,
             _ => self.kops.update().await?,
         }
-        site.updated = true;
         Ok(())
     }
 }

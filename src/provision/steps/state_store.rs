@@ -40,7 +40,8 @@ impl Step for StateStore {
         let (mut lacking, _) = self.lacking(site).await?;
         // Where there is no TLS, whether it can be demanded is tried once a run.
         lacking.retain(|property| {
-            *property != Property::TlsOnly || !(self.0.is_without_tls() && site.has_state_store)
+            *property != Property::TlsOnly
+                || !(self.0.is_without_tls() && site.acted.contains(&StepName::StateStore))
         });
         let is_unmarked = self.is_unmarked(site).await?;
         let told: Vec<_> = lacking.iter().map(Property::to_string).collect();
@@ -80,7 +81,6 @@ impl Step for StateStore {
         if self.is_unmarked(site).await? {
             self.0.tag(&self.marked(site).await?).await?;
         }
-        site.has_state_store = true;
         Ok(())
     }
 }

@@ -470,18 +470,14 @@ impl Bucket {
     /// Gives it the policy that it had.
     pub async fn restore_policy(&self, policy: Option<&str>) -> Result<(), StoreError> {
         let action = "take back the policy of";
-        match policy {
-            Some(policy) => {
-                let put = self.requests.put_bucket_policy().bucket(&self.name);
-                let put = put.policy(policy).send().await;
-                put.map(drop).map_err(|error| self.unset(action, &error))
-            }
-            None => {
-                let delete = self.requests.delete_bucket_policy().bucket(&self.name);
-                let delete = delete.send().await;
-                delete.map(drop).map_err(|error| self.unset(action, &error))
-            }
+        if let Some(policy) = policy {
+            let put = self.requests.put_bucket_policy().bucket(&self.name);
+            let put = put.policy(policy).send().await;
+            return put.map(drop).map_err(|error| self.unset(action, &error));
         }
+        let delete = self.requests.delete_bucket_policy().bucket(&self.name);
+        let delete = delete.send().await;
+        delete.map(drop).map_err(|error| self.unset(action, &error))
     }
 
     fn unset<E>(&self, action: &str, error: &SdkError<E, HttpResponse>) -> StoreError

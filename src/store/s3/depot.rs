@@ -297,15 +297,13 @@ impl Depot {
             let told = match told {
                 Ok(told) => told,
                 Err(error) => {
-                    match misnamed(&error).and_then(|answer| quick_xml::de::from_str(answer).ok()) {
-                        Some(Misnamed { parts }) => {
-                            return Ok(parts.into_iter().map(ListedPart::put).collect());
-                        }
-                        None => {
-                            let place = self.place(&arrival.key);
-                            return Err(self.site.explain("list the parts of", &place, &error));
-                        }
+                    let listed =
+                        misnamed(&error).and_then(|answer| quick_xml::de::from_str(answer).ok());
+                    if let Some(Misnamed { parts }) = listed {
+                        return Ok(parts.into_iter().map(ListedPart::put).collect());
                     }
+                    let place = self.place(&arrival.key);
+                    return Err(self.site.explain("list the parts of", &place, &error));
                 }
             };
             for part in told.parts() {
