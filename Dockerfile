@@ -13,7 +13,7 @@ ENV CARGO_PROFILE_RELEASE_DEBUG=none \
 COPY Cargo.toml Cargo.lock ./
 # Cargo.toml names them, so cargo wants to see them; they are not built.
 COPY benches benches
-COPY tests/stand_ins tests/stand_ins
+COPY tests tests
 COPY config config
 COPY src src
 RUN --mount=type=cache,target=/usr/local/cargo/registry \
