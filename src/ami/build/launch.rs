@@ -19,7 +19,7 @@ const RUN: &str =
 
 /// The builder's key is let in by no host that starts from the image.
 const FORGET_KEYS: &str =
-    r#"rm -f "$HOME/.ssh/authorized_keys"; sudo -n rm -f /root/.ssh/authorized_keys || true; sync"#;
+    r#"rm -f "$HOME/.ssh/authorized_keys"; sudo -n rm -f ~root/.ssh/authorized_keys || true; sync"#;
 
 /// The length of the mark by which a console's last line is known.
 const MARK_CHARS: usize = 16;
