@@ -5,9 +5,9 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use crate::asset::Key;
+use crate::asset::{Asset, Key};
 use crate::audit::Audit;
-use crate::catalogue::{CatalogueError, Wanted};
+use crate::catalogue::CatalogueError;
 use crate::cluster::ClusterFile;
 use crate::digest::Digest;
 use crate::image::{BadReference, Reference};
@@ -33,6 +33,13 @@ impl Coverage {
     pub fn is_whole(&self) -> bool {
         self.uncovered.is_empty()
     }
+
+    /// Takes in what another list says that can't be had.
+    pub fn add_uncovered(&mut self, more: Vec<Uncovered>) {
+        self.uncovered.extend(more);
+        self.uncovered.sort();
+        self.uncovered.dedup();
+    }
 }
 
 impl fmt::Display for Coverage {
@@ -57,7 +64,7 @@ impl fmt::Display for Coverage {
 }
 
 /// The files that a cluster will ask for, held against an audit of the mirror.
-pub fn of_files(wanted: &Wanted, audit: &Audit) -> Coverage {
+pub fn of_files(wanted: &[Asset], audit: &Audit) -> Coverage {
     let indexed: BTreeSet<&Key> = audit
         .indexes()
         .iter()
@@ -65,10 +72,10 @@ pub fn of_files(wanted: &Wanted, audit: &Audit) -> Coverage {
         .map(|entry| &entry.key)
         .collect();
     let mut coverage = Coverage {
-        files: wanted.assets.len(),
+        files: wanted.len(),
         ..Coverage::default()
     };
-    for asset in &wanted.assets {
+    for asset in wanted {
         let why = match (indexed.contains(&asset.key), audit.findings.get(&asset.key)) {
             (_, Some(finding)) => finding.to_string(),
             (true, None) => continue,

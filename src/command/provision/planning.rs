@@ -9,7 +9,8 @@ use serde_yaml_ng::Value;
 use super::super::{document, say};
 use super::preflight;
 use super::worksite::Worksite;
-use crate::audit;
+use crate::audit::{self, Audit};
+use crate::catalogue::listing::from_listing;
 use crate::catalogue::version;
 use crate::cli::{Output, PlanArgs};
 use crate::cluster::{self, ClusterFile, Manifest};
@@ -67,7 +68,8 @@ pub(super) async fn make(site: &mut Worksite, given: Option<&Plan>) -> anyhow::R
     let mut plan = Plan::new(&site.file.name, sights);
     plan.is_new = !plan.sights.state.contains_key("config");
     plan.findings = preflight::findings(site, &Asked::of(&[], &[]), &[]).await?;
-    plan.coverage = coverage(site).await?;
+    let audit = audit_of_mirror(site).await?;
+    plan.coverage = coverage(site, &audit)?;
     plan.notes = notes(site);
     if !plan.obstacles().is_empty() {
         return Ok(plan);
@@ -92,6 +94,12 @@ pub(super) async fn make(site: &mut Worksite, given: Option<&Plan>) -> anyhow::R
         lacking,
     )
     .await?;
+    if let Some(listed) = &previewed.assets {
+        let listed = from_listing(listed, site.file.layout());
+        let listed = listed.context("kops' own list of what it will ask for can't be read")?;
+        let by_kops = provision::of_files(&listed, &audit);
+        plan.coverage.add_uncovered(by_kops.uncovered);
+    }
     plan.is_new = previewed.before.is_none();
     if let Some(before) = &previewed.before {
         let changes = provision::dropped(&manifest, before);
@@ -191,19 +199,21 @@ async fn sights(
     })
 }
 
-/// What the cluster will ask the mirror for, and whether it is there.
-pub(super) async fn coverage(site: &Worksite) -> anyhow::Result<Coverage> {
+/// The mirror against its indexes.
+async fn audit_of_mirror(site: &Worksite) -> anyhow::Result<Audit> {
     let mirror = site.mirror().await?;
-    let audit = audit::audit(mirror.as_ref(), false)
-        .await
-        .context("can't look into the mirror")?;
-    let wanted = site.file.files()?;
-    let mut coverage = provision::of_files(&wanted, &audit);
+    let audit = audit::audit(mirror.as_ref(), false).await;
+    audit.context("can't look into the mirror")
+}
+
+/// What the cluster will ask the mirror for, and whether it is there.
+fn coverage(site: &Worksite, audit: &Audit) -> anyhow::Result<Coverage> {
+    let mut coverage = provision::of_files(&site.file.files()?.assets, audit);
     if let Some(channel) = site.channel_key()? {
         coverage.files += 1;
         coverage
             .uncovered
-            .extend(provision::of_channel(&channel, &audit));
+            .extend(provision::of_channel(&channel, audit));
     }
     let (images, uncovered) = provision::of_images(&site.file, audit.indexes())?;
     coverage.images = images.len() + uncovered.len();

@@ -132,7 +132,7 @@ get)
   case $2 in
   cluster) awk '/^---$/ {{ exit }} {{ print }}' "$kept" ;;
   ig) awk 'seen {{ print }} /^---$/ {{ seen = 1 }}' "$kept" ;;
-  *) echo '{{}}' ;;
+  *) echo 'Error: you might have not staged your files correctly' >&2; exit 1 ;;
   esac ;;
 replace) cp "$4" "$kept" ;;
 update)

@@ -92,6 +92,35 @@ async fn a_file_that_the_mirror_lacks_stops_it_before_anything_is_changed() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn what_kops_itself_lists_must_be_in_the_mirror_too() {
+    let Some(site) = Site::today().await else {
+        return;
+    };
+    let list = |path: &str| {
+        let url = format!("https://dl.k8s.io/{path}");
+        let list = serde_json::json!({ "files": [{ "canonical": url, "download": url, "sha": "0".repeat(64) }] });
+        std::fs::write(site.path("assets.json"), list.to_string()).unwrap();
+    };
+    list("release/v1.35.5/bin/linux/amd64/kubelet");
+    site.run(&["plan"])
+        .await
+        .ends(3)
+        .says("all there and verified");
+    list("release/v1.35.5/bin/linux/amd64/kube-new-thing");
+    site.run(&["plan"])
+        .await
+        .ends(1)
+        .says("kube-new-thing: no complete release has it");
+    site.run(&["apply", "--yes"])
+        .await
+        .ends(2)
+        .says("kube-new-thing");
+    assert_eq!(site.instances().await, 0);
+    std::fs::write(site.path("assets.json"), "no list").unwrap();
+    site.run(&["plan"]).await.ends(2).says("kops' own list");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_plan_whose_sights_have_moved_is_refused() {
     let Some(site) = Site::today().await else {
         return;

@@ -166,10 +166,14 @@ impl Call {
         }
     }
 
-    /// Reads digests from canonical hosts, which can't be reached here.
+    /// A list that lies beside the program; without one, it is as where the canonical hosts, which have the digests, can't be reached.
     async fn get_assets(&self) -> Ended {
         self.documents(&self.name()).await?;
-        Err("you might have not staged your files correctly, please execute 'kops get assets --copy'".to_owned())
+        let program = std::env::args().next().unwrap_or_default();
+        let list = std::path::Path::new(&program).with_file_name("assets.json");
+        std::fs::read_to_string(list).map_err(|_| {
+            "you might have not staged your files correctly, please execute 'kops get assets --copy'".to_owned()
+        })
     }
 
     fn given(&self) -> Result<Vec<Value>, String> {
