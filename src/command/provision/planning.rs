@@ -74,7 +74,7 @@ pub(super) async fn make(site: &mut Worksite, given: Option<&Plan>) -> anyhow::R
     if !plan.obstacles().is_empty() {
         return Ok(plan);
     }
-    let options = site.kops_options()?;
+    let options = site.kops_options().await?;
     let key = site.file.ssh.public_key.clone();
     let Some(scratch) = scratch(site, state.is_some()).await? else {
         plan.notes.push(format!(

@@ -68,7 +68,7 @@ async fn surroundings(site: &Worksite) -> anyhow::Result<Surroundings> {
         mirror_bucket: mirror_bucket(site).await?,
         shelf: shelf(site)?,
         kops: match site.has_kops() {
-            true => Some(site.kops_options()?),
+            true => Some(site.kops_options().await?),
             false => None,
         },
     })

@@ -5,10 +5,12 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use anyhow::{Context, bail};
+use tokio::sync::OnceCell;
 use tokio_util::sync::CancellationToken;
 use url::Url;
 
 use crate::asset::Key;
+use crate::audit;
 use crate::catalogue::Wanted;
 use crate::cli::WorkArgs;
 use crate::cloud::{Cloud, CloudSettings};
@@ -34,6 +36,7 @@ pub(super) struct Worksite {
     pub(super) file: ClusterFile,
     pub(super) folder: PathBuf,
     program: Option<PathBuf>,
+    mirrored_program: OnceCell<PathBuf>,
     callers: BTreeMap<String, String>,
     config: Config,
     site: Option<Site>,
@@ -77,6 +80,7 @@ impl Worksite {
             file,
             folder,
             program: args.kops.clone(),
+            mirrored_program: OnceCell::new(),
             callers: environment.variables().clone(),
             config: config.clone(),
             site: None,
@@ -311,17 +315,29 @@ impl Worksite {
             .context("the state store has not been opened")
     }
 
-    /// How kops is called for this cluster.
-    pub(super) fn kops_options(&self) -> anyhow::Result<KopsOptions> {
-        let Some(program) = self.program.clone() else {
-            bail!(
-                "give the program of kops {} with --kops",
-                self.file.kops_version
-            );
+    /// The program of kops: the one that was named, or the mirrored one, looked at once.
+    async fn program(&self) -> anyhow::Result<PathBuf> {
+        if let Some(program) = &self.program {
+            return Ok(std::path::absolute(program).unwrap_or_else(|_| program.clone()));
+        }
+        let mirrored = async {
+            let mirror = self.mirror().await?;
+            let audit = audit::audit(mirror.as_ref(), false).await;
+            let audit = audit.context("can't look into the mirror")?;
+            let found =
+                provision::program(mirror.as_ref(), audit.indexes(), &self.file, &self.folder);
+            anyhow::Ok(found.await?)
         };
-        let program = std::path::absolute(&program).unwrap_or(program);
+        self.mirrored_program
+            .get_or_try_init(|| mirrored)
+            .await
+            .cloned()
+    }
+
+    /// How kops is called for this cluster.
+    pub(super) async fn kops_options(&self) -> anyhow::Result<KopsOptions> {
         Ok(KopsOptions {
-            program,
+            program: self.program().await?,
             version: self.file.kops_version.clone(),
             cluster: self.file.name.clone(),
             state_store: format!("s3://{}", self.file.state_store.bucket),
@@ -334,7 +350,7 @@ impl Worksite {
 
     /// kops, of the right version.
     pub(super) async fn kops(&self) -> anyhow::Result<Kops> {
-        Ok(Kops::new(self.kops_options()?).await?)
+        Ok(Kops::new(self.kops_options().await?).await?)
     }
 }
 

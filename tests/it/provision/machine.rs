@@ -9,8 +9,9 @@ use kops_mirror::lease::{Lease, Name, Owner};
 use kops_mirror::store::Store;
 use kops_mirror::store::s3::{Keys, S3Options, S3Store};
 
-use super::site::{Site, put};
+use super::site::{Ran, Site, put};
 use super::world::CHINA;
+use crate::support::program::finish;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_plan_an_apply_and_nothing_more_to_do() {
@@ -318,10 +319,49 @@ async fn another_kops_than_the_wanted_one_is_refused() {
         .await
         .ends(2)
         .says("is kops 1.36.2, and the cluster wants 1.36.1");
-    let mut command = site.command(&["validate"]);
+    let mut command = site.command_without_kops(&["validate"]);
     command.args(["--kops", "nowhere/kops"]);
-    let ran = super::site::Ran::from(crate::support::program::finish(command).await);
-    ran.ends(2);
+    let ran = Ran::from(finish(command).await);
+    ran.ends(2).says("nowhere/kops");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn without_a_named_kops_the_mirrored_one_is_brought_and_verified() {
+    let Some(site) = Site::today().await else {
+        return;
+    };
+    let run = async |words: &[&str]| Ran::from(finish(site.command_without_kops(words)).await);
+    run(&["plan"])
+        .await
+        .ends(2)
+        .says("has no program of kops 1.36.2");
+    let program = format!("#!/bin/sh\nexec {} \"$@\"\n", site.kops().display());
+    site.mirror_program(&program).await;
+    run(&["plan"]).await.ends(3).says("Will create resources");
+    run(&["apply", "--yes", "--no-wait"]).await.ends(0);
+    // What lies here is looked at each time.
+    std::fs::write(site.path("work/kops-1.36.2"), "#!/bin/sh\nexit 9\n").unwrap();
+    run(&["plan"]).await.ends(0);
+    // And so is what comes.
+    std::fs::remove_file(site.path("work/kops-1.36.2")).unwrap();
+    let key = "binaries/kops/1.36.2/linux/amd64/kops".replace(
+        "amd64",
+        match std::env::consts::ARCH {
+            "aarch64" => "arm64",
+            _ => "amd64",
+        },
+    );
+    put(
+        &site.mirror,
+        &key.parse().unwrap(),
+        b"#!/bin/sh\nexit 0\n".to_vec(),
+    )
+    .await;
+    run(&["plan"])
+        .await
+        .ends(2)
+        .says("is not what the mirror's index says");
+    assert!(!site.path("work/kops-1.36.2").exists());
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -114,11 +114,16 @@ acknowledge: [P04]
         for asset in &wanted.assets {
             files.push(self.put_asset(asset).await);
         }
+        self.mark("tests", files).await;
+    }
+
+    /// Marks files as a whole release.
+    async fn mark(&self, name: &str, mut files: Vec<Entry>) {
         files.sort_by(|one, other| one.key.cmp(&other.key));
         let index = Index {
             format: FORMAT,
             release: Release {
-                name: "tests".to_owned(),
+                name: name.to_owned(),
                 ..Release::default()
             },
             written_by: "tests".to_owned(),
@@ -126,12 +131,8 @@ acknowledge: [P04]
             files,
             pointers: Vec::new(),
         };
-        put(
-            &self.mirror,
-            &index.release.key(),
-            serde_json::to_vec(&index).unwrap(),
-        )
-        .await;
+        let text = serde_json::to_vec(&index).unwrap();
+        put(&self.mirror, &index.release.key(), text).await;
     }
 
     async fn put_asset(&self, asset: &Asset) -> Entry {
@@ -148,18 +149,7 @@ acknowledge: [P04]
             put(&self.mirror, &sidecar, hex.into_bytes()).await;
         }
         put(&self.mirror, &asset.key, content.clone()).await;
-        Entry {
-            key: asset.key.clone(),
-            length: content.len() as u64,
-            md5: Digest::of(Algorithm::Md5, &content),
-            sha256: Digest::of(Algorithm::Sha256, &content),
-            sha1: None,
-            sha512: None,
-            canonical: asset.canonical.to_string(),
-            sources: Vec::new(),
-            vouched_by: vec!["tests".to_owned()],
-            sidecars: Vec::new(),
-        }
+        entry(&asset.key, asset.canonical.as_str(), &content)
     }
 
     /// The program that is called for kops: the stand-in under a name that says which release it is, or a real one.
@@ -181,16 +171,38 @@ acknowledge: [P04]
         self.path(&format!("kops-{}", self.version))
     }
 
-    /// `kops-mirror provision …` for this cluster.
+    /// Puts a program into the mirror as kops' own for this machine, marked as a release of its own.
+    pub(super) async fn mirror_program(&self, content: &str) {
+        let arch = match std::env::consts::ARCH {
+            "aarch64" => "arm64",
+            _ => "amd64",
+        };
+        let path = format!("binaries/kops/{}/linux/{arch}/kops", self.version);
+        let key: Key = path.parse().unwrap();
+        let entry = entry(
+            &key,
+            &format!("https://artifacts.k8s.io/{path}"),
+            content.as_bytes(),
+        );
+        put(&self.mirror, &key, content.into()).await;
+        self.mark("program", vec![entry]).await;
+    }
+
+    /// `kops-mirror provision …` for this cluster, with the kops that lies beside it.
     pub(super) fn command(&self, arguments: &[&str]) -> Command {
+        let mut command = self.command_without_kops(arguments);
+        command.arg("--kops").arg(self.kops());
+        command
+    }
+
+    pub(super) fn command_without_kops(&self, arguments: &[&str]) -> Command {
         let mut command = program(self.world.dir.path());
         let endpoint = self.world.overlay.url().as_str();
         let keys = &self.world.keys;
         command
             .arg("provision")
             .args(arguments)
-            .args(["-f", "cluster.yaml", "--folder", "work", "--kops"])
-            .arg(self.kops())
+            .args(["-f", "cluster.yaml", "--folder", "work"])
             .current_dir(self.world.dir.path())
             .env("PATH", std::env::var("PATH").unwrap())
             .env("A_SECRET_OF_THE_CALLER", "secret")
@@ -312,6 +324,22 @@ impl Ran {
             self.stdout, self.stderr
         );
         self
+    }
+}
+
+/// What an index says of a file.
+fn entry(key: &Key, canonical: &str, content: &[u8]) -> Entry {
+    Entry {
+        key: key.clone(),
+        length: content.len() as u64,
+        md5: Digest::of(Algorithm::Md5, content),
+        sha256: Digest::of(Algorithm::Sha256, content),
+        sha1: None,
+        sha512: None,
+        canonical: canonical.to_owned(),
+        sources: Vec::new(),
+        vouched_by: vec!["tests".to_owned()],
+        sidecars: Vec::new(),
     }
 }
 
