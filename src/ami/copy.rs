@@ -216,18 +216,16 @@ impl Trip<'_> {
         }
     }
 
+    async fn available(&self, cloud: &Cloud, id: &str) -> Result<Image, AmiError> {
+        available(cloud, Which::Id(id), self.order.pace, self.observer).await
+    }
+
     /// What an earlier run has made, or begun to make.
     async fn earlier(&self) -> Result<Option<Image>, AmiError> {
         let mut found = self.found(self.target, Role::Image).await?;
         found.sort_by(|a, b| a.creation_date.cmp(&b.creation_date));
         for image in found.iter().rev() {
-            let ended = available(
-                self.target,
-                Which::Id(&image.image_id),
-                self.order.pace,
-                self.observer,
-            )
-            .await;
+            let ended = self.available(self.target, &image.image_id).await;
             match ended {
                 Ok(image) => return Ok(Some(image)),
                 // It never will be: it is in the way of its name.
@@ -255,13 +253,7 @@ impl Trip<'_> {
     /// A copy of the account's own, in the source's region.
     async fn own(&self, original: &Image, name: &str) -> Result<Image, AmiError> {
         for image in self.found(self.source, Role::Way).await? {
-            let ended = available(
-                self.source,
-                Which::Id(&image.image_id),
-                self.order.pace,
-                self.observer,
-            )
-            .await;
+            let ended = self.available(self.source, &image.image_id).await;
             match ended {
                 Err(AmiError::Dead { .. }) => gone(self.source, &image).await?,
                 ended => return ended,
@@ -288,7 +280,7 @@ impl Trip<'_> {
             tags: &tags,
         };
         let id = into.copy_image(copy).await?;
-        available(into, Which::Id(&id), self.order.pace, self.observer).await
+        self.available(into, &id).await
     }
 
     /// What was made for this copy.
