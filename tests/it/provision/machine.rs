@@ -97,6 +97,10 @@ async fn what_kops_itself_lists_must_be_in_the_mirror_too() {
     let Some(site) = Site::today().await else {
         return;
     };
+    if site.real_kops().is_some() {
+        eprintln!("skipped: a real kops can't be told what to list");
+        return;
+    }
     let list = |path: &str| {
         let url = format!("https://dl.k8s.io/{path}");
         let list = serde_json::json!({ "files": [{ "canonical": url, "download": url, "sha": "0".repeat(64) }] });

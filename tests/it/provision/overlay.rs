@@ -7,7 +7,10 @@ mod buckets;
 mod ebs;
 mod images;
 mod instances;
+mod kubernetes;
+mod mended;
 mod tasks;
+mod way_out;
 mod xml;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -24,8 +27,10 @@ use url::Url;
 
 pub(super) use self::asked::Asked;
 pub(super) use self::instances::program;
+pub(super) use self::kubernetes::Api;
 use self::tasks::Stored;
 pub(super) use self::tasks::content;
+pub(super) use self::way_out::WayOut;
 
 /// What is to go otherwise than well, by operation.
 #[derive(Debug, Default)]
@@ -73,6 +78,8 @@ pub(super) struct Orders {
     pub(super) disk: BTreeMap<u64, Vec<u8>>,
     /// Blocks that come out with a bit turned, whatever their digest says.
     pub(super) spoiled: BTreeSet<u64>,
+    /// The cluster whose API answers.
+    pub(super) api: Option<Api>,
 }
 
 /// What is known of what was made.
@@ -99,6 +106,8 @@ struct Inner {
     client: reqwest::Client,
     orders: Mutex<Orders>,
     seen: Mutex<Seen>,
+    /// moto's models are not made for two at a time.
+    turn: tokio::sync::Mutex<()>,
 }
 
 pub(super) struct Overlay {
@@ -118,6 +127,7 @@ impl Overlay {
             client: reqwest::Client::builder().no_proxy().build().unwrap(),
             orders: Mutex::default(),
             seen: Mutex::default(),
+            turn: tokio::sync::Mutex::default(),
         });
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("http://{}/", listener.local_addr().unwrap())
@@ -137,6 +147,11 @@ impl Overlay {
 
     pub(super) fn url(&self) -> &Url {
         &self.url
+    }
+
+    /// A proxy that leads here under AWS' names.
+    pub(super) async fn way_out(&self) -> WayOut {
+        WayOut::start(Arc::clone(&self.inner)).await
     }
 
     pub(super) fn account_key(&self) -> &str {
@@ -321,6 +336,7 @@ impl Inner {
                 request = request.header(name, value);
             }
         }
+        let _turn = self.turn.lock().await;
         let answer = request.body(asked.body.clone()).send().await.unwrap();
         let (status, headers) = (answer.status(), answer.headers().clone());
         (status, headers, answer.bytes().await.unwrap())
@@ -366,6 +382,14 @@ impl Inner {
             "GetParameter" => self.parameter(asked).await,
             "GetCallerIdentity" => self.identity(asked).await,
             "GetServiceQuota" => self.quota(asked),
+            "DescribeRegions" => self.regions(asked).await,
+            "DescribeReservedInstancesOfferings" => self.reserved_offerings(asked).await,
+            "AuthorizeSecurityGroupIngress" | "AuthorizeSecurityGroupEgress" => {
+                self.authorize(asked).await
+            }
+            "DeleteDhcpOptions" => self.delete_dhcp_options(asked).await,
+            "DeleteSubnet" => self.delete_subnet(asked).await,
+            "DeleteTargetGroup" => self.delete_target_group(asked).await,
             "DescribeWarmPool" => self.warm_pool(asked).await,
             "PutBucketPolicy" => self.keep_policy(asked),
             "GetBucketPolicy" => self.policy(asked).await,
@@ -507,7 +531,9 @@ impl Inner {
     /// moto fails where AWS says that there is no such group.
     async fn warm_pool(&self, asked: &Asked) -> Answer {
         match self.forward(asked).await {
-            (status, ..) if status.is_server_error() => xml::refusal_of_s3(400, "ValidationError"),
+            (status, ..) if status.is_server_error() => {
+                xml::refusal_of_query(400, "ValidationError", "AutoScalingGroup name not found")
+            }
             answer => answer,
         }
     }

@@ -1,6 +1,7 @@
 //! A cluster's file, a mirror with what it asks for, a state store and kops, all at an account of its own.
 
 use std::collections::BTreeMap;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
@@ -12,11 +13,20 @@ use kops_mirror::store::s3::{Keys, S3Options, S3Store};
 use kops_mirror::store::{Attributes, Condition, Store};
 use kops_mirror::verify::Verified;
 
+use super::overlay::{Api, WayOut};
+use super::real_kops::{self, RealKops};
 use super::world::{CHINA, World};
 use crate::support::program::{finish, program};
 
 /// Canonical's image in moto (tests/servers/moto-amis.json).
 const IMAGE: &str = "ami-0c240000000000002";
+
+/// One that every kops reads, and that recommends nothing.
+const CHANNEL: &str =
+    "spec: {images: [], cluster: {kubernetesVersion: v1.8.7, networking: {kubenet: {}}}}\n";
+
+/// One that every kops takes.
+const PUBLIC_KEY: &str = "ssh-rsa AAAAB3NzaC1yc2EAAAADAQABAAABAQDAeJdHtzN4CVT/OYHRgpXxkz8ODw5VdeAxwFxlNuYnbOan0fQ5bBAmqLY5UYJzKNqAbNffi24mSXgpymbDqrVLdrgz3J+GZQSWZExPs048b0G+4v/GbOfO/jFsju415miVRhT7NcS9CfnGxa4SsitZ5NADqInWPzOpH3YQRavl3V0wgQE8uYrtIAQ9u0eMibz1jY6YcFA6ha3AadRssADp4TXnP/Up4Nw8d08cQfbmmWB1OhhYrVsnGHBrDJai04YpjmBZ2E9CWb8MX0nonFxaj2I7IkqUEaIBPZRdsd9FnmvCGjur+p/gbsdJGypT1fFetKW/vg5vHZvm8Hw2ShWD tests\n";
 
 pub(super) struct Site {
     pub(super) world: World,
@@ -24,6 +34,7 @@ pub(super) struct Site {
     pub(super) state: S3Store,
     version: String,
     buckets: (String, String),
+    way_out: WayOut,
 }
 
 impl Site {
@@ -49,8 +60,20 @@ impl Site {
         }
         let mirror = store(&world, &buckets.0, "assets", Some("public-read")).await;
         let state = store(&world, &buckets.1, "", None).await;
+        let way_out = world.overlay.way_out().await;
+        std::fs::write(
+            world.dir.path().join("authority.pem"),
+            &way_out.authority_pem,
+        )
+        .unwrap();
+        world.overlay.orders().api = Some(Api {
+            cluster: "china.k8s.local".to_owned(),
+            kubernetes: format!("v{kubernetes}"),
+            state_store: buckets.1.clone(),
+        });
         let site = Self {
             world,
+            way_out,
             mirror,
             state,
             version: kops.to_owned(),
@@ -92,7 +115,7 @@ acknowledge: [P04]
 
     pub(super) fn write(&self, text: &str) {
         std::fs::write(self.path("cluster.yaml"), text).unwrap();
-        std::fs::write(self.path("id.pub"), "ssh-rsa AAAA tests\n").unwrap();
+        std::fs::write(self.path("id.pub"), PUBLIC_KEY).unwrap();
     }
 
     /// Changes a word of the cluster's file.
@@ -136,7 +159,11 @@ acknowledge: [P04]
     }
 
     async fn put_asset(&self, asset: &Asset) -> Entry {
-        let content = format!("what {} has in it", asset.key).into_bytes();
+        let content = match asset.key.as_str().ends_with("channels/stable") {
+            true => CHANNEL.to_owned(),
+            false => format!("what {} has in it", asset.key),
+        };
+        let content = content.into_bytes();
         for algorithm in &asset.sidecars {
             let hex = Digest::of(*algorithm, &content).hex();
             let sidecar: Key = format!(
@@ -154,17 +181,28 @@ acknowledge: [P04]
 
     /// The program that is called for kops: the stand-in under a name that says which release it is, or a real one.
     fn link_kops(&self) {
-        let real = std::env::var("KOPS_BIN")
-            .ok()
-            .filter(|_| self.version == "1.36.2");
         let stand_in = std::env::current_exe().unwrap();
         let stand_in = stand_in
             .ancestors()
             .nth(2)
             .unwrap()
             .join("examples/kops-stand-in");
-        let program = real.map_or(stand_in, PathBuf::from);
-        std::os::unix::fs::symlink(program, self.kops()).unwrap();
+        let Some(real) = self.real_kops() else {
+            std::os::unix::fs::symlink(stand_in, self.kops()).unwrap();
+            return;
+        };
+        // Which names its environment has is told by the stand-in itself.
+        let script = format!(
+            "#!/bin/sh\nenv | cut -d= -f1 >\"$HOME/environment.txt\"\nexec {} \"$@\"\n",
+            real.program.display()
+        );
+        std::fs::write(self.kops(), script).unwrap();
+        std::fs::set_permissions(self.kops(), std::fs::Permissions::from_mode(0o755)).unwrap();
+    }
+
+    /// The real kops, if one of this cluster's release is named.
+    pub(super) fn real_kops(&self) -> Option<&'static RealKops> {
+        real_kops::named().filter(|real| real.version == self.version)
     }
 
     pub(super) fn kops(&self) -> PathBuf {
@@ -198,6 +236,7 @@ acknowledge: [P04]
     pub(super) fn command_without_kops(&self, arguments: &[&str]) -> Command {
         let mut command = program(self.world.dir.path());
         let endpoint = self.world.overlay.url().as_str();
+        // Kops of the first SDK have no variables for addresses: they come by the proxy, the state store's too.
         let keys = &self.world.keys;
         command
             .arg("provision")
@@ -208,10 +247,16 @@ acknowledge: [P04]
             .env("A_SECRET_OF_THE_CALLER", "secret")
             .env("AWS_ACCESS_KEY_ID", &keys.access_key)
             .env("AWS_SECRET_ACCESS_KEY", &keys.secret_key)
-            .env("S3_ENDPOINT", endpoint)
-            .env("S3_REGION", CHINA)
-            .env("S3_ACCESS_KEY_ID", &keys.access_key)
-            .env("S3_SECRET_ACCESS_KEY", &keys.secret_key);
+            .env("HTTPS_PROXY", self.way_out.url.as_str())
+            .env("NO_PROXY", "127.0.0.1")
+            .env("SSL_CERT_FILE", self.path("authority.pem"));
+        if self.real_kops().is_none_or(|real| real.version != "1.8.1") {
+            command
+                .env("S3_ENDPOINT", endpoint)
+                .env("S3_REGION", CHINA)
+                .env("S3_ACCESS_KEY_ID", &keys.access_key)
+                .env("S3_SECRET_ACCESS_KEY", &keys.secret_key);
+        }
         for service in [
             "S3",
             "EC2",

@@ -11,6 +11,7 @@ use tempfile::TempDir;
 use url::Url;
 
 use super::overlay::Overlay;
+use super::real_kops;
 
 pub(super) const CHINA: &str = "cn-north-1";
 pub(super) const GLOBAL: &str = "us-east-1";
@@ -35,11 +36,10 @@ pub(super) struct World {
 impl World {
     /// None where no moto is named: the test is skipped, and says so.
     pub(super) async fn start() -> Option<Self> {
-        let Ok(moto) = std::env::var("KOPS_MIRROR_TEST_MOTO") else {
+        let Some(moto) = real_kops::moto() else {
             eprintln!("skipped: KOPS_MIRROR_TEST_MOTO names no server");
             return None;
         };
-        let moto: Url = moto.parse().unwrap();
         let keys = account(&moto).await;
         let overlay = Overlay::start(moto, keys.clone()).await;
         Some(Self {

@@ -44,7 +44,7 @@ impl TlsFront {
     }
 }
 
-fn server_config(
+pub(crate) fn server_config(
     certificate: CertificateDer<'static>,
     key: PrivateKeyDer<'static>,
 ) -> Arc<ServerConfig> {

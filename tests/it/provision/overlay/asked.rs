@@ -42,6 +42,25 @@ impl Asked {
         }
     }
 
+    /// The same caller's call of another service.
+    pub(super) fn of_service(&self, service: &str, version: &str, action: &str) -> Self {
+        let own = self.header("authorization");
+        let mut scope = own.split('/');
+        let (key, day) = (scope.next().unwrap(), scope.next().unwrap());
+        let region = &self.region;
+        let signature =
+            format!("{key}/{day}/{region}/{service}/aws4_request, SignedHeaders=host, Signature=0");
+        let mut headers = HeaderMap::new();
+        headers.insert("authorization", signature.parse().unwrap());
+        let form = "application/x-www-form-urlencoded";
+        headers.insert("content-type", form.parse().unwrap());
+        Self {
+            headers,
+            body: format!("Action={action}&Version={version}").into(),
+            ..self.clone()
+        }
+    }
+
     pub(super) async fn read(request: Request) -> Self {
         let (head, body) = request.into_parts();
         let body = to_bytes(body, 256 << 20).await.unwrap();
@@ -64,7 +83,9 @@ impl Asked {
         let service = scope.get(3).copied().unwrap_or("s3").to_owned();
         let region = scope.get(2).copied().unwrap_or_default().to_owned();
         let fields: Vec<(String, String)> = match service.as_str() {
-            "ec2" | "sts" | "autoscaling" => form_urlencoded::parse(&body).into_owned().collect(),
+            "ec2" | "sts" | "autoscaling" | "elasticloadbalancing" => {
+                form_urlencoded::parse(&body).into_owned().collect()
+            }
             _ => Vec::new(),
         };
         let operation = operation(&service, &head.method, &path, &head.headers, &fields);

@@ -33,6 +33,18 @@ pub(super) fn refusal_of_s3(status: u16, code: &str) -> Answer {
     )
 }
 
+/// As services of the query protocol say it, EC2 apart.
+pub(super) fn refusal_of_query(status: u16, code: &str, message: &str) -> Answer {
+    let body = format!(
+        "<ErrorResponse><Error><Type>Sender</Type><Code>{code}</Code><Message>{message}</Message></Error><RequestId>overlay</RequestId></ErrorResponse>"
+    );
+    (
+        StatusCode::from_u16(status).unwrap(),
+        kind("text/xml"),
+        body.into(),
+    )
+}
+
 pub(super) fn json(status: u16, value: &serde_json::Value) -> Answer {
     let body = value.to_string().into();
     (
