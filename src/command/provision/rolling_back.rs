@@ -76,7 +76,7 @@ async fn undo(
             site.journal.remove_made(made);
         }
     }
-    note(worksite, step, &removed).await?;
+    note(worksite, before, step, &removed).await?;
     Ok(failures)
 }
 
@@ -88,7 +88,13 @@ fn made_since(worksite: &Worksite, before: &Before) -> anyhow::Result<Vec<Made>>
         .collect())
 }
 
-async fn note(worksite: &mut Worksite, step: StepName, removed: &[String]) -> anyhow::Result<()> {
+/// In the journal here, and in the state store's where that still has something to tell of.
+async fn note(
+    worksite: &mut Worksite,
+    before: &Before,
+    step: StepName,
+    removed: &[String],
+) -> anyhow::Result<()> {
     let observer = worksite.observer();
     let site = worksite.site_mut()?;
     let entry = site.journal.steps.get(&step);
@@ -100,8 +106,12 @@ async fn note(worksite: &mut Worksite, step: StepName, removed: &[String]) -> an
     site.journal
         .note(step, StepState::Failed, format!("{why}; {what}"));
     provision::keep_in(&site.folder, &site.journal)?;
-    if let Some(kept) = site.kept.clone() {
-        kept.keep(&site.journal).await?;
+    let is_bare = |made: &Made| made.kind == MadeKind::Bucket;
+    let is_undone = !before.has_cluster && site.journal.made.iter().all(is_bare);
+    match site.kept.clone() {
+        Some(kept) if is_undone => kept.forget().await?,
+        Some(kept) => kept.keep(&site.journal).await?,
+        None => {}
     }
     observer.event(&Event::Stepped {
         step: step.to_string(),

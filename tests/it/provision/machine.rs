@@ -58,14 +58,38 @@ async fn nothing_is_left_after_a_destroy() {
     let Some(site) = Site::today().await else {
         return;
     };
+    let before = site.world.overlay.census(CHINA).await;
     site.run(&["apply", "--yes"]).await.ends(0);
+    assert_ne!(site.world.overlay.census(CHINA).await, before);
     site.run(&["destroy"]).await.ends(3).says("instance");
     assert_eq!(site.instances().await, 2);
     site.run(&["destroy", "--yes"]).await.ends(0);
-    assert_eq!(site.instances().await, 0);
+    assert_eq!(site.world.overlay.census(CHINA).await, before);
     assert_eq!(site.state_keys().await, Vec::<String>::new());
     // Again, with nothing there.
     site.run(&["destroy", "--yes"]).await.ends(0);
+}
+
+/// A real kops tries again and again; its time ends that.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_run_that_fails_takes_back_what_kops_had_made() {
+    let Some(site) = Site::today().await else {
+        return;
+    };
+    site.edit("acknowledge:", "timeouts: {kops: 40s}\nacknowledge:");
+    let before = site.world.overlay.census(CHINA).await;
+    for operation in ["RunInstances", "CreateAutoScalingGroup"] {
+        let denied = (403, "UnauthorizedOperation".to_owned());
+        let mut orders = site.world.overlay.orders();
+        orders.refused.insert(operation.to_owned(), denied);
+    }
+    site.run(&["apply", "--yes", "--no-wait", "--rollback"])
+        .await
+        .ends(2)
+        .says("kops update cluster china.k8s.local --yes")
+        .says("rolled back");
+    assert_eq!(site.world.overlay.census(CHINA).await, before);
+    assert_eq!(site.state_keys().await, Vec::<String>::new());
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -402,6 +426,7 @@ async fn the_recipe_of_2018_comes_up_by_its_variables() {
     let Some(site) = Site::of_2018().await else {
         return;
     };
+    let before = site.world.overlay.census(CHINA).await;
     site.run(&["plan"])
         .await
         .ends(3)
@@ -422,5 +447,5 @@ async fn the_recipe_of_2018_comes_up_by_its_variables() {
         "{calls:?}"
     );
     site.run(&["destroy", "--yes"]).await.ends(0);
-    assert_eq!(site.instances().await, 0);
+    assert_eq!(site.world.overlay.census(CHINA).await, before);
 }

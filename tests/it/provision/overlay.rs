@@ -4,6 +4,7 @@
 
 mod asked;
 mod buckets;
+mod census;
 mod ebs;
 mod images;
 mod instances;
@@ -388,6 +389,7 @@ impl Inner {
                 self.authorize(asked).await
             }
             "DeleteDhcpOptions" => self.delete_dhcp_options(asked).await,
+            "DeleteKeyPair" => self.delete_key_pair(asked).await,
             "DeleteSubnet" => self.delete_subnet(asked).await,
             "DeleteTargetGroup" => self.delete_target_group(asked).await,
             "DescribeWarmPool" => self.warm_pool(asked).await,

@@ -1,9 +1,10 @@
 //! A real kops, where KOPS_BIN names one: the tests of a cluster run with it in place of the stand-in.
 
-use std::io::Read;
+use std::net::{TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::LazyLock;
+use std::time::Duration;
 
 use url::Url;
 
@@ -38,7 +39,7 @@ pub(super) fn named() -> Option<&'static RealKops> {
 /// The emulator that KOPS_MIRROR_TEST_MOTO names. For a real kops one is started where none is named: who gives KOPS_BIN wants no
 /// test skipped.
 pub(super) fn moto() -> Option<Url> {
-    // Held to the end of this process, and whoever waits for that with it.
+    // Held to the end of this process.
     static STARTED: LazyLock<(Url, Child)> = LazyLock::new(start_moto);
     match std::env::var("KOPS_MIRROR_TEST_MOTO") {
         Ok(named) => Some(named.parse().unwrap()),
@@ -46,45 +47,39 @@ pub(super) fn moto() -> Option<Url> {
     }
 }
 
+/// Installs it where it is not there, and has a shell hold it that ends it with this process: the other side of the shell's input is
+/// closed then, however this process ends.
 fn start_moto() -> (Url, Child) {
-    run_script("install.sh");
-    let said = run_script("start.sh");
-    let url = said.trim().rsplit('=').next().unwrap();
-    let url = url.parse().unwrap_or_else(|_| panic!("{said}"));
-    (url, stop_at_the_end())
-}
-
-fn scripts() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/servers")
-}
-
-fn run_script(name: &str) -> String {
-    let mut child: Child = Command::new(scripts().join(name))
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let scripts = root.join("tests/servers");
+    let install = Command::new(scripts.join("install.sh"))
         .arg("moto")
-        .stdout(Stdio::piped())
-        .spawn()
+        .status()
         .unwrap();
-    let mut said = String::new();
-    child
-        .stdout
-        .take()
-        .unwrap()
-        .read_to_string(&mut said)
-        .unwrap();
-    assert!(child.wait().unwrap().success(), "{name} moto: {said}");
-    said
-}
-
-/// Has somebody wait for this process' end, by a pipe of which it holds the other side, and stop the server then.
-fn stop_at_the_end() -> Child {
-    let stop = format!(
-        "cat >/dev/null; {} moto",
-        scripts().join("stop.sh").display()
-    );
+    assert!(install.success(), "can't install moto");
+    let servers = std::env::var_os("KOPS_MIRROR_SERVERS");
+    let servers = servers.map_or_else(|| root.join("target/servers"), PathBuf::from);
+    let free = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = free.local_addr().unwrap();
+    drop(free);
     // In a session of its own: it outlives Ctrl-C.
-    Command::new("setsid")
-        .args(["sh", "-c", &stop])
+    let shell = Command::new("setsid")
+        .args(["sh", "-c", "\"$0\" -H 127.0.0.1 -p $1 & cat; kill $!"])
+        .arg(servers.join("moto/venv/bin/moto_server"))
+        .arg(address.port().to_string())
+        .env("MOTO_AMIS_PATH", scripts.join("moto-amis.json"))
         .stdin(Stdio::piped())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
         .spawn()
-        .unwrap()
+        .unwrap();
+    let is_there = || TcpStream::connect(address).is_ok();
+    assert!(
+        (0..600).any(|_| is_there() || {
+            std::thread::sleep(Duration::from_millis(100));
+            false
+        }),
+        "moto does not answer at {address}"
+    );
+    (format!("http://{address}/").parse().unwrap(), shell)
 }

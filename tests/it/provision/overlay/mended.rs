@@ -65,6 +65,24 @@ impl Inner {
         }
     }
 
+    /// moto knows key pairs by their names alone.
+    pub(super) async fn delete_key_pair(&self, asked: &Asked) -> Answer {
+        let Some(id) = asked.field("KeyPairId") else {
+            return self.forward(asked).await;
+        };
+        let (_, _, pairs) = self.ask_ec2(asked, &[("Action", "DescribeKeyPairs")]).await;
+        let pairs = String::from_utf8_lossy(&pairs).into_owned();
+        let of_id = |text: &&str| xml::element(text, "keyPairId") == Some(id);
+        let items = xml::items(&pairs, "keySet").into_iter();
+        let pair = items.map(|range| &pairs[range]).find(of_id);
+        let name = pair.and_then(|text| xml::element(text, "keyName"));
+        let fields = [
+            ("Action", "DeleteKeyPair"),
+            ("KeyName", name.unwrap_or_default()),
+        ];
+        self.ask_ec2(asked, &fields).await
+    }
+
     /// A subnet that goes leaves its route table, which moto keeps tied to it.
     pub(super) async fn delete_subnet(&self, asked: &Asked) -> Answer {
         let subnet = asked.field("SubnetId").unwrap_or_default();
