@@ -17,6 +17,7 @@ mod image_step;
 mod machine;
 mod network;
 mod overlay;
+mod own_network;
 mod preflight;
 mod real_kops;
 mod site;

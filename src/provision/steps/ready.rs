@@ -15,6 +15,8 @@ use crate::provision::journal::StepName;
 const PAUSE_MIN: Duration = Duration::from_secs(1);
 const PAUSE_MAX: Duration = Duration::from_secs(16);
 
+const WELL: &str = "the cluster answers and is well";
+
 #[derive(Debug)]
 pub struct Ready(pub Arc<Kops>);
 
@@ -24,9 +26,13 @@ impl Step for Ready {
         StepName::Ready
     }
 
-    async fn observe(&self, _site: &mut Site) -> Result<Observed, StepError> {
+    async fn observe(&self, site: &mut Site) -> Result<Observed, StepError> {
+        // It was well when the wait ended; one that has just come up may waver.
+        if site.acted.contains(&StepName::Ready) {
+            return Ok(Observed::Right(WELL.to_owned()));
+        }
         Ok(match self.0.validate().await? {
-            Health::Ready => Observed::Right("the cluster answers and is well".to_owned()),
+            Health::Ready => Observed::Right(WELL.to_owned()),
             Health::Failing(said) => Observed::Wanting(format!("not all is well: {said}")),
             Health::Unreachable(said) => {
                 Observed::Wanting(format!("it does not answer yet: {said}"))

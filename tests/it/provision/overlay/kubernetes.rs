@@ -81,7 +81,7 @@ impl Inner {
                 "PodList",
                 instances
                     .iter()
-                    .filter(|it| leads(it))
+                    .filter(|it| role(it) != "node")
                     .flat_map(pods)
                     .collect(),
             ),
@@ -116,28 +116,25 @@ impl Inner {
     }
 }
 
-fn leads(instance: &Instance) -> bool {
-    let roles = ["k8s.io/role/control-plane", "k8s.io/role/master"];
-    instance
-        .tags
-        .iter()
-        .any(|tag| roles.contains(&tag.key.as_str()))
+/// As releases name it that know the tag: `control-plane`, `master`, or `node`.
+fn role(instance: &Instance) -> &'static str {
+    let has = |role: &str| {
+        let key = format!("k8s.io/role/{role}");
+        instance.tags.iter().any(|tag| tag.key == key)
+    };
+    let roles = ["control-plane", "master"].into_iter();
+    roles.filter(|role| has(role)).next().unwrap_or("node")
 }
 
 fn node(instance: &Instance, kubernetes: &str) -> Value {
     let id = &instance.instance_id;
-    let (role, old_role) = match leads(instance) {
-        true => ("control-plane", "master"),
-        false => ("node", "node"),
-    };
+    let role = role(instance);
     json!({
         "metadata": {
             "name": id,
             "creationTimestamp": "2026-01-01T00:00:00Z",
             "labels": {
                 format!("node-role.kubernetes.io/{role}"): "",
-                format!("node-role.kubernetes.io/{old_role}"): "",
-                "kubernetes.io/role": old_role,
                 "topology.kubernetes.io/zone": format!("{CHINA}a"),
             },
         },
