@@ -40,6 +40,9 @@ const PASSED: [&str; 9] = [
 /// Beginnings of more of them.
 const PASSED_PREFIXES: [&str; 2] = ["AWS_", "S3_"];
 
+/// How variables with secrets end.
+const SECRETS: [&str; 3] = ["SECRET_ACCESS_KEY", "SESSION_TOKEN", "SECURITY_TOKEN"];
+
 /// Keys in the environment, which every SDK takes before those of `AWS_PROFILE`.
 const KEYS: [&str; 6] = [
     "AWS_ACCESS_KEY_ID",
@@ -211,10 +214,11 @@ impl Kops {
             // It is gone then: nothing else can be done about one that can't be killed.
             let _ = child.kill().await;
             record.end("stopped: it took too long")?;
+            let said = record.answer(None)?.last_words();
             return Err(KopsError::TimedOut {
                 call: arguments.join(" "),
                 limit,
-                said: record.answer(None)?.last_words(),
+                said: self.masked(said),
                 record: record.place(),
             });
         };
@@ -223,7 +227,23 @@ impl Kops {
             Some(code) => record.end(&code.to_string())?,
             None => record.end("ended by a signal")?,
         }
-        Ok((record.answer(code)?, record.place()))
+        let mut answer = record.answer(code)?;
+        answer.stderr = self.masked(answer.stderr);
+        Ok((answer, record.place()))
+    }
+
+    /// Text of its own for others to read, without the secrets that it was given: it puts S3's into what it makes where there is an S3 server of
+    /// one's own.
+    fn masked(&self, text: String) -> String {
+        // Shorter ones are no secrets, and could be in any word.
+        const LENGTH_MIN: usize = 8;
+        let environment = self.environment().into_iter();
+        let secrets = environment
+            .filter(|(name, value)| {
+                SECRETS.iter().any(|ending| name.ends_with(ending)) && value.len() >= LENGTH_MIN
+            })
+            .map(|(_, value)| value);
+        secrets.fold(text, |text, secret| text.replace(&secret, "***"))
     }
 
     /// What it prints goes into the record at once, so that it is there whatever becomes of both processes.
@@ -341,20 +361,13 @@ mod tests {
         }
     }
 
-    #[test]
-    fn a_profile_that_the_file_names_goes_before_keys_of_the_caller() {
-        let variables = |pairs: &[(&str, &str)]| -> BTreeMap<String, String> {
-            let pairs = pairs.iter();
-            pairs
-                .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()))
-                .collect()
-        };
-        let callers = variables(&[
-            ("AWS_ACCESS_KEY_ID", "of-another-partition"),
-            ("AWS_SECRET_ACCESS_KEY", "x"),
-            ("AWS_SESSION_TOKEN", "x"),
-        ]);
-        let kops = |environment: &[(&str, &str)]| Kops {
+    fn variables(pairs: &[(&str, &str)]) -> BTreeMap<String, String> {
+        let owned = |(name, value): &(&str, &str)| ((*name).to_owned(), (*value).to_owned());
+        pairs.iter().map(owned).collect()
+    }
+
+    fn kops(environment: &[(&str, &str)], callers: &[(&str, &str)]) -> Kops {
+        Kops {
             records: Records::in_folder(PathBuf::new()),
             options: KopsOptions {
                 program: PathBuf::new(),
@@ -363,17 +376,35 @@ mod tests {
                 state_store: "s3://state".to_owned(),
                 folder: PathBuf::new(),
                 environment: variables(environment),
-                callers: callers.clone(),
+                callers: variables(callers),
                 timeout: Duration::ZERO,
             },
-        };
-        let with = kops(&[("AWS_PROFILE", "china")]).environment();
-        assert!(
-            !with.keys().any(|name| KEYS.contains(&name.as_str())),
-            "{with:?}"
-        );
-        let without = kops(&[]).environment();
+        }
+    }
+
+    #[test]
+    fn a_profile_that_the_file_names_goes_before_keys_of_the_caller() {
+        let callers = [
+            ("AWS_ACCESS_KEY_ID", "of-another-partition"),
+            ("AWS_SECRET_ACCESS_KEY", "x"),
+            ("AWS_SESSION_TOKEN", "x"),
+        ];
+        let with = kops(&[("AWS_PROFILE", "china")], &callers).environment();
+        let has_keys = with.keys().any(|name| KEYS.contains(&name.as_str()));
+        assert!(!has_keys, "{with:?}");
+        let without = kops(&[], &callers).environment();
         assert_eq!(without["AWS_ACCESS_KEY_ID"], "of-another-partition");
+    }
+
+    #[test]
+    fn secrets_that_it_was_given_are_not_in_what_others_read() {
+        let callers = [
+            ("S3_SECRET_ACCESS_KEY", "wJalrXUtnFEMI"),
+            ("AWS_SECRET_ACCESS_KEY", "secret"),
+        ];
+        let said = "value: wJalrXUtnFEMI, secrets/kube".to_owned();
+        let masked = kops(&[], &callers).masked(said);
+        assert_eq!(masked, "value: ***, secrets/kube");
     }
 
     #[test]

@@ -132,7 +132,7 @@ impl Kops {
         let has_changes = !answer.stdout.contains("No changes need to be applied")
             && !answer.stderr.contains("No changes need to be applied");
         Ok(Preview {
-            text: answer.stdout,
+            text: self.masked(answer.stdout),
             has_changes,
         })
     }
