@@ -6,6 +6,7 @@
 
 mod calls;
 mod record;
+mod turn;
 
 use std::collections::BTreeMap;
 use std::io;
@@ -19,6 +20,7 @@ use tokio::time::timeout;
 
 pub use self::calls::{Health, Preview};
 use self::record::{Record, Records};
+use self::turn::Turn;
 use crate::cluster::Era;
 
 /// What a caller's environment has that kops needs: programs are found, proxies and certificates are used, and AWS' own variables say
@@ -37,6 +39,19 @@ const PASSED: [&str; 9] = [
 
 /// Beginnings of more of them.
 const PASSED_PREFIXES: [&str; 2] = ["AWS_", "S3_"];
+
+/// How variables with secrets end.
+const SECRETS: [&str; 3] = ["SECRET_ACCESS_KEY", "SESSION_TOKEN", "SECURITY_TOKEN"];
+
+/// Keys in the environment, which every SDK takes before those of `AWS_PROFILE`.
+const KEYS: [&str; 6] = [
+    "AWS_ACCESS_KEY_ID",
+    "AWS_SECRET_ACCESS_KEY",
+    "AWS_SESSION_TOKEN",
+    "AWS_SECURITY_TOKEN",
+    "AWS_WEB_IDENTITY_TOKEN_FILE",
+    "AWS_ROLE_ARN",
+];
 
 /// Which kops, for which cluster, with what.
 #[derive(Debug, Clone)]
@@ -112,6 +127,13 @@ pub enum KopsError {
         why: String,
         record: String,
     },
+    #[error(
+        "a kops that an earlier run began still works on this cluster, and did not end within {} s: end it, or wait for it ({} is locked while it \
+         runs)",
+        limit.as_secs(),
+        path.display()
+    )]
+    Busy { path: PathBuf, limit: Duration },
     #[error("can't keep what kops prints in {}", path.display())]
     Record {
         path: PathBuf,
@@ -144,6 +166,9 @@ impl Kops {
     pub fn environment(&self) -> BTreeMap<String, String> {
         let options = &self.options;
         let mut environment = passed(&options.callers);
+        if options.environment.contains_key("AWS_PROFILE") {
+            environment.retain(|name, _| !KEYS.contains(&name.as_str()));
+        }
         // Kops of the first SDK read no profile's settings without.
         environment.insert("AWS_SDK_LOAD_CONFIG".to_owned(), "1".to_owned());
         environment.extend(options.environment.clone());
@@ -177,18 +202,23 @@ impl Kops {
             source,
         };
         tokio::fs::create_dir_all(&home).await.map_err(kept)?;
+        let limit = self.options.timeout;
+        let turn = match turn::is_needed(arguments) {
+            true => Some(Turn::wait(&self.options.folder, limit).await?),
+            false => None,
+        };
         tracing::info!("kops {}", arguments.join(" "));
         let record = self.records.begin(arguments)?;
-        let mut child = self.start(arguments, &record)?;
-        let limit = self.options.timeout;
+        let mut child = self.start(arguments, &record, turn.as_ref())?;
         let Ok(status) = timeout(limit, child.wait()).await else {
             // It is gone then: nothing else can be done about one that can't be killed.
             let _ = child.kill().await;
             record.end("stopped: it took too long")?;
+            let said = record.answer(None)?.last_words();
             return Err(KopsError::TimedOut {
                 call: arguments.join(" "),
                 limit,
-                said: record.answer(None)?.last_words(),
+                said: self.masked(said),
                 record: record.place(),
             });
         };
@@ -197,11 +227,36 @@ impl Kops {
             Some(code) => record.end(&code.to_string())?,
             None => record.end("ended by a signal")?,
         }
-        Ok((record.answer(code)?, record.place()))
+        let mut answer = record.answer(code)?;
+        answer.stderr = self.masked(answer.stderr);
+        Ok((answer, record.place()))
+    }
+
+    /// Text of its own for others to read, without the secrets that it was given: it puts S3's into what it makes where there is an S3 server of
+    /// one's own.
+    fn masked(&self, text: String) -> String {
+        // Shorter ones are no secrets, and could be in any word.
+        const LENGTH_MIN: usize = 8;
+        let environment = self.environment().into_iter();
+        let secrets = environment
+            .filter(|(name, value)| {
+                SECRETS.iter().any(|ending| name.ends_with(ending)) && value.len() >= LENGTH_MIN
+            })
+            .map(|(_, value)| value);
+        secrets.fold(text, |text, secret| text.replace(&secret, "***"))
     }
 
     /// What it prints goes into the record at once, so that it is there whatever becomes of both processes.
-    fn start(&self, arguments: &[&str], record: &Record) -> Result<Child, KopsError> {
+    fn start(
+        &self,
+        arguments: &[&str],
+        record: &Record,
+        turn: Option<&Turn>,
+    ) -> Result<Child, KopsError> {
+        let stdin = match turn {
+            Some(turn) => turn.stdin()?,
+            None => Stdio::null(),
+        };
         let program = &self.options.program;
         let mut command = Command::new(program);
         command
@@ -209,7 +264,7 @@ impl Kops {
             .env_clear()
             .envs(self.environment())
             .current_dir(self.home())
-            .stdin(Stdio::null())
+            .stdin(stdin)
             .stdout(record.stdout()?)
             .stderr(record.stderr()?)
             .kill_on_drop(true);
@@ -265,22 +320,26 @@ impl Answer {
     /// What it said at its end, in a line or a few: kops prints its error last, behind lines of what it did.
     pub fn last_words(&self) -> String {
         const LINES: usize = 4;
-        let spoken = if self.stderr.trim().is_empty() {
-            &self.stdout
-        } else {
-            &self.stderr
-        };
-        let lines = spoken
-            .lines()
-            .map(str::trim)
-            .filter(|line| !line.is_empty());
-        let (logged, said): (Vec<_>, Vec<_>) = lines.partition(|line| is_logged(line));
-        let lines = if said.is_empty() { logged } else { said };
-        match lines.len() {
-            0 => "it said nothing".to_owned(),
-            length => lines[length.saturating_sub(LINES)..].join("; "),
+        let (logged, said) = spoken(&self.stderr);
+        // Where it goes down, what follows is where in its code that was.
+        if let Some(panic) = said.iter().find(|line| line.starts_with("panic: ")) {
+            return (*panic).to_owned();
+        }
+        let (_, printed) = spoken(&self.stdout);
+        let lines = [said, printed, logged];
+        match lines.iter().find(|lines| !lines.is_empty()) {
+            None => "it said nothing".to_owned(),
+            Some(lines) => lines[lines.len().saturating_sub(LINES)..].join("; "),
         }
     }
+}
+
+/// The lines of its log, and what it said besides.
+fn spoken(text: &str) -> (Vec<&str>, Vec<&str>) {
+    let lines = text.lines().map(str::trim);
+    lines
+        .filter(|line| !line.is_empty())
+        .partition(|line| is_logged(line))
 }
 
 /// Whether it is a line of the log: `W1128 07:35:42.352075    8641 factory.go:152] …`.
@@ -288,4 +347,80 @@ fn is_logged(line: &str) -> bool {
     let mut letters = line.chars();
     let is_level = letters.next().is_some_and(|level| "IWEF".contains(level));
     is_level && letters.take(4).all(|digit| digit.is_ascii_digit()) && line.contains("] ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn answer(stdout: &str, stderr: &str) -> Answer {
+        Answer {
+            code: Some(1),
+            stdout: stdout.to_owned(),
+            stderr: stderr.to_owned(),
+        }
+    }
+
+    fn variables(pairs: &[(&str, &str)]) -> BTreeMap<String, String> {
+        let owned = |(name, value): &(&str, &str)| ((*name).to_owned(), (*value).to_owned());
+        pairs.iter().map(owned).collect()
+    }
+
+    fn kops(environment: &[(&str, &str)], callers: &[(&str, &str)]) -> Kops {
+        Kops {
+            records: Records::in_folder(PathBuf::new()),
+            options: KopsOptions {
+                program: PathBuf::new(),
+                version: Version::new(1, 36, 2),
+                cluster: "a.k8s.local".to_owned(),
+                state_store: "s3://state".to_owned(),
+                folder: PathBuf::new(),
+                environment: variables(environment),
+                callers: variables(callers),
+                timeout: Duration::ZERO,
+            },
+        }
+    }
+
+    #[test]
+    fn a_profile_that_the_file_names_goes_before_keys_of_the_caller() {
+        let callers = [
+            ("AWS_ACCESS_KEY_ID", "of-another-partition"),
+            ("AWS_SECRET_ACCESS_KEY", "x"),
+            ("AWS_SESSION_TOKEN", "x"),
+        ];
+        let with = kops(&[("AWS_PROFILE", "china")], &callers).environment();
+        let has_keys = with.keys().any(|name| KEYS.contains(&name.as_str()));
+        assert!(!has_keys, "{with:?}");
+        let without = kops(&[], &callers).environment();
+        assert_eq!(without["AWS_ACCESS_KEY_ID"], "of-another-partition");
+    }
+
+    #[test]
+    fn secrets_that_it_was_given_are_not_in_what_others_read() {
+        let callers = [
+            ("S3_SECRET_ACCESS_KEY", "wJalrXUtnFEMI"),
+            ("AWS_SECRET_ACCESS_KEY", "secret"),
+        ];
+        let said = "value: wJalrXUtnFEMI, secrets/kube".to_owned();
+        let masked = kops(&[], &callers).masked(said);
+        assert_eq!(masked, "value: ***, secrets/kube");
+    }
+
+    #[test]
+    fn its_last_words_are_what_it_says_and_not_its_log() {
+        const LOG: &str = "I1128 10:35:26.808287   17254 errors.go:32] unexpected aws error code\n";
+        let said = answer("a listing\n", &format!("{LOG}Error: no\n{LOG}"));
+        assert_eq!(said.last_words(), "Error: no");
+        let waiting = answer("Not all resources deleted\n\tdhcp-options:dopt-1\n", LOG);
+        assert_eq!(
+            waiting.last_words(),
+            "Not all resources deleted; dhcp-options:dopt-1"
+        );
+        let panic =
+            "panic: no version\n\ngoroutine 1 [running]:\nmain.main()\n\tmain.go:29 +0x25\n";
+        assert_eq!(answer("", panic).last_words(), "panic: no version");
+        assert_eq!(answer("", LOG).last_words(), LOG.trim());
+        assert_eq!(answer("", "").last_words(), "it said nothing");
+    }
 }

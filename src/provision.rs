@@ -22,7 +22,9 @@ use std::sync::Arc;
 
 use tokio_util::sync::CancellationToken;
 
-pub use self::coverage::{Coverage, ImagesError, Uncovered, of_channel, of_files, of_images};
+pub use self::coverage::{
+    Coverage, ImagesError, Listed, Uncovered, of_channel, of_files, of_images, of_listing,
+};
 pub use self::image::{ImageMaker, ImageSight, look_up};
 pub use self::journal::{Journal, Made, MadeKind, StepName, StepState};
 pub use self::kept::{Kept, KeptError, forget_in, journal_in, keep_in, write_in};
@@ -30,7 +32,7 @@ pub use self::network::{Addresses, NetworkError};
 pub use self::plan::{BadPlan, Moved, Plan, Sights};
 pub use self::preview::{Previewed, Scratch, preview};
 pub use self::program::{ProgramError, program};
-pub use self::readback::{Dropped, dropped};
+pub use self::readback::{Dropped, dropped, surplus};
 pub use self::removal::{Remnant, hosts, remnants};
 pub use self::steps::{Step, StepError, run};
 use crate::cluster::{ClusterFile, Found, Manifest};

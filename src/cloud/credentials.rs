@@ -3,6 +3,9 @@
 use std::fmt;
 use std::time::Duration;
 
+use aws_config::ecs::EcsCredentialsProvider;
+use aws_config::imds::credentials::ImdsCredentialsProvider;
+use aws_config::meta::credentials::CredentialsProviderChain;
 use aws_config::profile::ProfileFileCredentialsProvider;
 use aws_config::provider_config::ProviderConfig;
 use aws_config::{BehaviorVersion, Region};
@@ -68,20 +71,35 @@ pub(crate) async fn find(region: &str, profile: Option<&str>, keys: Option<&Keys
     }
     if let Some(profile) = profile {
         loader = loader.profile_name(profile);
+        if keys.is_none() {
+            let client = client(ProxyConfig::from_env());
+            loader = loader.credentials_provider(of_profile(region, profile, client));
+        }
     }
     loader.load().await
 }
 
-/// What this profile alone says: keys in the environment may be those of the other partition, for all else of a run.
-pub(crate) fn of_profile(region: &str, profile: &str) -> SharedCredentialsProvider {
+/// What a profile that was named says, or else the container or the instance: never keys in the environment, which may be those of the other
+/// partition, for all else of a run. So do AWS's own tools with `--profile`.
+pub(crate) fn of_profile(
+    region: &str,
+    profile: &str,
+    client: SharedHttpClient,
+) -> SharedCredentialsProvider {
     let reading = ProviderConfig::without_region()
         .with_behavior_version(Some(BehaviorVersion::latest()))
-        .with_http_client(client(ProxyConfig::from_env()))
+        .with_http_client(client)
         .with_region(Some(Region::new(region.to_owned())));
     let profile = ProfileFileCredentialsProvider::builder()
         .configure(&reading)
         .profile_name(profile);
-    SharedCredentialsProvider::new(profile.build())
+    let container = EcsCredentialsProvider::builder().configure(&reading);
+    let instance = ImdsCredentialsProvider::builder().configure(&reading);
+    SharedCredentialsProvider::new(
+        CredentialsProviderChain::first_try("Profile", profile.build())
+            .or_else("EcsContainer", container.build())
+            .or_else("Ec2InstanceMetadata", instance.build()),
+    )
 }
 
 /// Whoever has the credentials; where nobody was found, one whose keys nobody takes.

@@ -87,7 +87,12 @@ async fn render(mut site: Worksite, args: &RenderArgs) -> anyhow::Result<Exit> {
             site.observer().event(&Event::Warned { what });
         }
     }
-    say(&site.render()?.to_string())?;
+    let mut manifest = site.render();
+    if args.offline {
+        manifest = manifest
+            .context("--offline asks nobody; without it, what the file does not say is looked up");
+    }
+    say(&manifest?.to_string())?;
     Ok(Exit::Done)
 }
 

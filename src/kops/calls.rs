@@ -132,7 +132,7 @@ impl Kops {
         let has_changes = !answer.stdout.contains("No changes need to be applied")
             && !answer.stderr.contains("No changes need to be applied");
         Ok(Preview {
-            text: answer.stdout,
+            text: self.masked(answer.stdout),
             has_changes,
         })
     }
@@ -194,7 +194,7 @@ impl Kops {
         Ok(match answer.code {
             Some(0) => Health::Ready,
             _ if answer.code == Some(2) || answer.says_not_well() => {
-                Health::Failing(answer.last_words())
+                Health::Failing(answer.what_is_not_well())
             }
             _ => Health::Unreachable(answer.last_words()),
         })
@@ -239,6 +239,39 @@ impl Answer {
         words.iter().any(|words| self.stderr.contains(words))
     }
 
+    /// What it lists below "VALIDATION ERRORS", each in a few words; its last words where it lists nothing.
+    fn what_is_not_well(&self) -> String {
+        const TOLD: usize = 6;
+        let (_, listed) = self
+            .stdout
+            .split_once("VALIDATION ERRORS")
+            .unwrap_or_default();
+        let lines = listed
+            .lines()
+            .skip_while(|line| !line.starts_with("KIND"))
+            .skip(1);
+        let lines = lines.take_while(|line| !line.trim().is_empty());
+        let errors: Vec<_> = lines
+            .map(|line| {
+                line.split('\t')
+                    .map(str::trim)
+                    .filter(|cell| !cell.is_empty())
+            })
+            .map(|cells| cells.collect::<Vec<_>>().join(" "))
+            .collect();
+        let told = errors
+            .iter()
+            .take(TOLD)
+            .cloned()
+            .collect::<Vec<_>>()
+            .join("; ");
+        match errors.len() {
+            0 => self.last_words(),
+            count if count > TOLD => format!("{told}; and {} more", count - TOLD),
+            _ => told,
+        }
+    }
+
     fn says_not_found(&self) -> bool {
         let said = self.stderr.to_lowercase();
         said.contains("not found") || said.contains("no instancegroup objects found")
@@ -254,4 +287,30 @@ fn documents(text: &str) -> Result<Vec<Value>, String> {
         .into_iter()
         .filter(|document| !document.is_null())
         .collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_not_well_is_told_by_name() {
+        let answer = |stdout: &str| Answer {
+            code: Some(1),
+            stdout: stdout.to_owned(),
+            stderr: "Error: validation failed: cluster not yet healthy\n".to_owned(),
+        };
+        let listed = answer(
+            "NODE STATUS\nNAME\tROLE\tREADY\ni-1\tnode\tFalse\n\nVALIDATION ERRORS\nKIND\tNAME\t\tMESSAGE\nNode\ti-1\t\tnode \"i-1\" is not ready\n\nValidation Failed\n",
+        );
+        assert_eq!(
+            listed.what_is_not_well(),
+            "Node i-1 node \"i-1\" is not ready"
+        );
+        let many = "Pod\tx\tpending\n".repeat(9);
+        let many = answer(&format!("VALIDATION ERRORS\nKIND\tNAME\tMESSAGE\n{many}"));
+        assert!(many.what_is_not_well().ends_with("; and 3 more"));
+        let none = answer("").what_is_not_well();
+        assert_eq!(none, "Error: validation failed: cluster not yet healthy");
+    }
 }

@@ -1,7 +1,8 @@
 //! Keeps what each call was and what it prints, for who has to find out what went wrong.
 
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{self, Read, Write};
+use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 
@@ -36,7 +37,10 @@ impl Records {
         let stem = self.folder.join(format!("{}-{word}", now.as_millisecond()));
         let record = Record { stem };
         let kept = |source| record.trouble(source);
-        fs::create_dir_all(&self.folder).map_err(kept)?;
+        // What kops prints may have a secret in it.
+        let mut private = DirBuilder::new();
+        private.recursive(true).mode(0o700);
+        private.create(&self.folder).map_err(kept)?;
         fs::write(
             record.path("txt"),
             format!("{now} kops {}\n", arguments.join(" ")),

@@ -1,5 +1,6 @@
-//! kops' own dry run, on a copy: writing the manifest into the state store would already change the cluster's configuration, so what is
-//! there is copied into a folder, and kops works on that.
+//! kops' own dry run, on a copy: writing the manifest into the state store would already change the cluster's configuration, so that is
+//! copied into a folder, and kops works on the copy. Keys and what else kops has made stay where they are: a dry run only reads them, and with
+//! any other place for them kops would find each file that names the place to be changed.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -7,8 +8,8 @@ use std::sync::Arc;
 use futures::{StreamExt, TryStreamExt, stream};
 use serde_yaml_ng::Value;
 
-use super::StepError;
 use super::kept::{Kept, KeptError, write_in};
+use super::{StepError, readback};
 use crate::asset::Key;
 use crate::cluster::Manifest;
 use crate::kops::{Kops, KopsOptions, Preview};
@@ -41,19 +42,45 @@ pub enum Scratch {
     },
 }
 
-/// Copies what kops has of the cluster, and lets it say what it would do. Nothing outside of the scratch is changed.
+/// Where kops has the cluster's keys and what it has made of its configuration, while it works on the copy.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Base {
+    /// Where the cluster has them.
+    Own,
+    /// In the copy: there is nothing of a new cluster yet, and a key that kops lacks must not be written elsewhere.
+    Copy,
+}
+
+impl Base {
+    fn of(keys: &[Key], public_key: Option<&Path>) -> Self {
+        let has = |prefix: &str| keys.iter().any(|key| key.as_str().starts_with(prefix));
+        let has_key = public_key.is_none() || has("pki/ssh/public/");
+        match keys.iter().any(|key| key.as_str() == "config") && has_key {
+            true => Self::Own,
+            false => Self::Copy,
+        }
+    }
+
+    fn is_copied(self, key: &Key) -> bool {
+        let key = key.as_str();
+        self == Self::Copy || key == "config" || key.starts_with("instancegroup/")
+    }
+}
+
+/// Copies what kops has of the cluster, and lets it say what it would do. Nothing outside of the scratch is changed, and no copy stays.
 ///
-/// `lacking` says what is not there yet that kops' dry run would stumble over: then kops is not asked for one.
+/// `is_written` says that this very manifest is what was last written into the state store. `lacking` says what is not there yet that kops' dry run would stumble over: then kops is not asked for one.
 pub async fn preview(
     options: KopsOptions,
     scratch: &Scratch,
     state: Option<&Arc<dyn Store>>,
     manifest: &Manifest,
+    is_written: bool,
     public_key: Option<&Path>,
     lacking: Option<&str>,
 ) -> Result<Previewed, StepError> {
     let folder = options.folder.join("preview");
-    start_anew(&folder)?;
+    remove(&folder)?;
     let copy = folder.join("state").join(&options.cluster);
     let state_store = match scratch {
         Scratch::Folder => format!("file://{}", folder.join("state").display()),
@@ -62,39 +89,64 @@ pub async fn preview(
     if let Scratch::Bucket { store, .. } = scratch {
         empty(store).await?;
     }
+    let keys = match state {
+        Some(state) => keys(state).await?,
+        None => Vec::new(),
+    };
+    let base = Base::of(&keys, public_key);
     if let Some(state) = state {
-        copy_all(state, scratch, &copy).await?;
+        copy_all(state, scratch, &copy, keys, base).await?;
     }
     let options = KopsOptions {
         state_store,
-        folder,
+        folder: folder.clone(),
         ..options
     };
-    let previewed = on_copy(options, state.is_some(), manifest, public_key, lacking).await;
+    let public_key = public_key.filter(|_| base == Base::Copy);
+    let copy = Copied {
+        has_state: state.is_some(),
+        is_written,
+        base,
+    };
+    let previewed = on_copy(options, copy, manifest, public_key, lacking).await;
     if let Scratch::Bucket { store, .. } = scratch {
         empty(store).await?;
     }
+    remove(&folder.join("state"))?;
     previewed
+}
+
+/// What the copy is of.
+struct Copied {
+    has_state: bool,
+    is_written: bool,
+    base: Base,
 }
 
 async fn on_copy(
     options: KopsOptions,
-    has_state: bool,
+    copy: Copied,
     manifest: &Manifest,
     public_key: Option<&Path>,
     lacking: Option<&str>,
 ) -> Result<Previewed, StepError> {
-    let base = format!("{}/{}", options.state_store, options.cluster);
+    let copied = format!("{}/{}", options.state_store, options.cluster);
     let folder = options.folder.clone();
     let kops = Kops::new(options).await?;
-    let before = match has_state {
+    let before = match copy.has_state {
         true => kops.read().await?,
         false => None,
     };
     let mut local = manifest.clone();
-    local.cluster["spec"]["configBase"] = Value::String(base);
-    write_in(&folder, "manifest.yaml", local.to_string().as_bytes())?;
-    kops.replace(&folder.join("manifest.yaml")).await?;
+    if copy.base == Base::Copy {
+        local.cluster["spec"]["configBase"] = Value::String(copied);
+    }
+    // What is there already is not written again: that alone would be a change to kops.
+    let is_there = |before: &Vec<Value>| readback::dropped(&local, before).is_empty();
+    if !(copy.is_written && before.as_ref().is_some_and(is_there)) {
+        write_in(&folder, "manifest.yaml", local.to_string().as_bytes())?;
+        kops.replace(&folder.join("manifest.yaml")).await?;
+    }
     if let Some(key) = public_key {
         let key = std::path::absolute(key).unwrap_or_else(|_| key.to_owned());
         kops.add_key(&key).await?;
@@ -126,7 +178,13 @@ async fn on_copy(
     })
 }
 
-fn start_anew(folder: &Path) -> Result<(), StepError> {
+async fn keys(state: &Arc<dyn Store>) -> Result<Vec<Key>, StepError> {
+    let listing = state.list().await.map_err(KeptError::from)?;
+    let keys = listing.objects.into_iter().map(|object| object.key);
+    Ok(keys.collect())
+}
+
+fn remove(folder: &Path) -> Result<(), StepError> {
     match std::fs::remove_dir_all(folder) {
         Err(source) if source.kind() != std::io::ErrorKind::NotFound => Err(file(folder, source)),
         _ => Ok(()),
@@ -137,10 +195,12 @@ async fn copy_all(
     state: &Arc<dyn Store>,
     scratch: &Scratch,
     folder: &Path,
+    keys: Vec<Key>,
+    base: Base,
 ) -> Result<(), StepError> {
-    let listing = state.list().await.map_err(KeptError::from)?;
-    let keys = listing.objects.into_iter().map(|object| object.key);
     let copies: Vec<_> = keys
+        .into_iter()
+        .filter(|key| base.is_copied(key))
         .map(|key| copy_one(state, scratch, folder, key))
         .collect();
     stream::iter(copies)

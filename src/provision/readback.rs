@@ -52,7 +52,7 @@ pub fn dropped(manifest: &Manifest, documents: &[Value]) -> Vec<Dropped> {
 }
 
 /// The instance groups that kops has and the manifest has not: they are to be removed.
-pub(super) fn surplus(manifest: &Manifest, documents: &[Value]) -> Vec<String> {
+pub fn surplus(manifest: &Manifest, documents: &[Value]) -> Vec<String> {
     let is_wanted = |name: &str| manifest.groups.iter().any(|group| group.name == name);
     let groups = documents.iter().map(identity);
     groups

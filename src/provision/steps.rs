@@ -13,7 +13,7 @@ mod state_store;
 
 use async_trait::async_trait;
 
-pub use self::config::Config;
+pub use self::config::{Config, TAKEN_OUT, is_written};
 pub use self::image::Image;
 pub use self::keys::Keys;
 pub use self::kubeconfig::Kubeconfig;

@@ -1,6 +1,7 @@
 //! Provisioning against moto, an emulator of AWS that KOPS_MIRROR_TEST_MOTO names (tests/servers/start.sh moto), behind an overlay for
 //! what moto lacks or gets wrong.
 
+mod again;
 mod ami_build;
 mod ami_build_unhappy;
 mod ami_command;

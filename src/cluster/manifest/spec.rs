@@ -58,10 +58,7 @@ fn spec(
     for (name, value) in registry_mirrors(file, settings) {
         set(name, value);
     }
-    set(
-        "etcdClusters",
-        json!([etcd(file, "main", "200m"), etcd(file, "events", "100m")]),
-    );
+    set("etcdClusters", Value::Array(etcd_clusters(file)));
     set(
         "iam",
         json!({ "allowContainerRegistry": true, "legacy": false }),
@@ -162,6 +159,15 @@ fn registry_mirrors(file: &ClusterFile, settings: &Settings) -> Vec<(&'static st
             vec![("docker", json!({ "registryMirrors": of_hub }))]
         }
     }
+}
+
+/// Kubernetes' own two, and cilium's where it keeps its state in one.
+fn etcd_clusters(file: &ClusterFile) -> Vec<Value> {
+    let mut clusters = vec![etcd(file, "main", "200m"), etcd(file, "events", "100m")];
+    if networking::named(file) == "cilium-etcd" {
+        clusters.push(etcd(file, "cilium", "100m"));
+    }
+    clusters
 }
 
 fn etcd(file: &ClusterFile, name: &str, processor: &str) -> Value {

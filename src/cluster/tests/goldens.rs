@@ -196,3 +196,17 @@ fn the_example_shows_every_field() {
     }
     assert_eq!(lists, 17);
 }
+
+#[test]
+fn cilium_that_keeps_its_state_in_etcd_has_a_cluster_of_its_own_there() {
+    let text = rendered(&TODAY.replace("networking: cilium", "networking: cilium-etcd"));
+    let document = text.split("---\n").next().unwrap();
+    let cluster: serde_yaml_ng::Value = serde_yaml_ng::from_str(document).unwrap();
+    let clusters = cluster["spec"]["etcdClusters"].as_sequence().unwrap();
+    let names: Vec<_> = clusters
+        .iter()
+        .map(|etcd| etcd["name"].as_str().unwrap())
+        .collect();
+    assert_eq!(names, ["main", "events", "cilium"]);
+    assert_eq!(clusters[2]["etcdMembers"].as_sequence().unwrap().len(), 3);
+}

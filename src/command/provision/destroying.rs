@@ -6,9 +6,9 @@
 use std::path::PathBuf;
 
 use anyhow::Context;
-use jiff::Timestamp;
 
 use super::super::say;
+use super::applying::holding;
 use super::planning::is_absent;
 use super::worksite::{KEPT, Worksite};
 use crate::cli::{DestroyArgs, Include};
@@ -31,16 +31,16 @@ pub(super) async fn destroy(mut site: Worksite, args: &DestroyArgs) -> anyhow::R
         say("Nothing was removed: give --yes.\n")?;
         return Ok(Exit::Differs);
     }
-    let lease = match &site.site()?.kept {
-        Some(kept) => Some(kept.lock().await?),
-        None => None,
+    let (kept, stop) = (site.site()?.kept.clone(), site.stop());
+    let removing = stop.run_until_cancelled(doomed.remove(&mut site, args));
+    let removed = match kept {
+        Some(kept) => holding(&kept, &stop, removing).await?,
+        None => removing.await,
     };
-    let removed = doomed.remove(&mut site, args).await;
-    if let Some(lease) = lease {
-        // The place may be gone, with what was in it.
-        let _ = lease.release(Timestamp::now()).await;
-    }
-    let mut failures = removed?;
+    let Some(removed) = removed else {
+        return Ok(Exit::Interrupted);
+    };
+    let mut failures = removed.context("'provision destroy' goes on from there")?;
     if let Some(bucket) = &doomed.bucket
         && args.include.contains(&Include::Bucket)
         && failures.is_empty()
@@ -145,6 +145,15 @@ impl Doomed {
     /// Removes all but the bucket. Gives what could not be.
     async fn remove(&self, site: &mut Worksite, args: &DestroyArgs) -> anyhow::Result<Vec<String>> {
         if let Some(kops) = &self.kops {
+            let what = format!(
+                "kops removes {}, which takes minutes; what it prints is in {}",
+                site.file.name,
+                site.folder.join("calls").display()
+            );
+            site.observer().event(&Event::Stepped {
+                step: "destroy".to_owned(),
+                what,
+            });
             kops.delete().await?;
             say(&format!("{} is removed\n", site.file.name))?;
         } else {

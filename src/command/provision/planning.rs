@@ -1,6 +1,6 @@
 //! `provision plan`: what is so, and what would be done.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use anyhow::{Context, bail};
@@ -10,13 +10,12 @@ use super::super::{document, say};
 use super::preflight;
 use super::worksite::Worksite;
 use crate::audit::{self, Audit};
-use crate::catalogue::listing::from_listing;
 use crate::catalogue::version;
 use crate::cli::{Output, PlanArgs};
 use crate::cluster::{self, ClusterFile, Manifest};
 use crate::digest::{Algorithm, Digest};
 use crate::preflight::Asked;
-use crate::provision::{self, Coverage, Dropped, Plan, Scratch, Sights};
+use crate::provision::{self, Coverage, Dropped, Plan, Scratch, Sights, steps};
 use crate::report::Exit;
 use crate::store::Store;
 
@@ -85,25 +84,35 @@ pub(super) async fn make(site: &mut Worksite, given: Option<&Plan>) -> anyhow::R
         return Ok(plan);
     };
     let lacking = site.image_to_come.as_deref();
+    let is_written = steps::is_written(&site.site()?.journal, &manifest);
     let previewed = provision::preview(
         options,
         &scratch,
         state.as_ref(),
         &manifest,
+        is_written,
         key.as_deref(),
         lacking,
     )
     .await?;
     if let Some(listed) = &previewed.assets {
-        let listed = from_listing(listed, site.file.layout());
+        let (layout, base) = (site.file.layout(), site.base_url()?);
+        let listed = provision::of_listing(listed, layout, &base, &audit);
         let listed = listed.context("kops' own list of what it will ask for can't be read")?;
-        let by_kops = provision::of_files(&listed, &audit);
-        plan.coverage.add_uncovered(by_kops.uncovered);
+        plan.coverage.add_uncovered(listed.uncovered);
+        plan.notes.extend(elsewhere(&listed.elsewhere));
     }
     plan.is_new = previewed.before.is_none();
     if let Some(before) = &previewed.before {
         let changes = provision::dropped(&manifest, before);
         plan.changes = changes.iter().map(Dropped::to_string).collect();
+        let surplus = provision::surplus(&manifest, before).into_iter();
+        plan.changes.extend(surplus.map(|group| {
+            format!("InstanceGroup {group} is not wanted: it is removed, with its hosts")
+        }));
+        if plan.changes.is_empty() && !is_written {
+            plan.changes.push(steps::TAKEN_OUT.to_owned());
+        }
         plan.refusals.extend(bad_upgrade(before, &site.file));
     }
     plan.changes.splice(0..0, site.image_to_come.clone());
@@ -120,6 +129,17 @@ pub(super) async fn make(site: &mut Worksite, given: Option<&Plan>) -> anyhow::R
     plan.has_changes = plan.is_new || !plan.changes.is_empty() || previewed.preview.has_changes;
     plan.preview = previewed.preview.text;
     Ok(plan)
+}
+
+/// What is said of files that nodes fetch past the mirror.
+fn elsewhere(hosts: &BTreeSet<String>) -> Option<String> {
+    let hosts: Vec<_> = hosts.iter().map(String::as_str).collect();
+    (!hosts.is_empty()).then(|| {
+        format!(
+            "kops lets nodes fetch some files from {}, past the mirror: from kops 1.22 on 'mirror.mode: assets' redirects all of them",
+            hosts.join(", ")
+        )
+    })
 }
 
 /// Where kops can do its dry run.

@@ -1,8 +1,8 @@
 //! `apply --rollback`: what a run has made goes when the run fails, and nothing that was there before.
 
 use anyhow::{Context, bail};
-use jiff::Timestamp;
 
+use super::applying::holding;
 use super::destroying::{Bucket, remove_all};
 use super::worksite::Worksite;
 use crate::events::Event;
@@ -22,15 +22,12 @@ pub(super) async fn roll_back(
     before: &Before,
     step: StepName,
 ) -> anyhow::Result<()> {
-    let lease = match &worksite.site()?.kept {
-        Some(kept) => Some(kept.lock().await?),
-        None => None,
+    let (kept, stop) = (worksite.site()?.kept.clone(), worksite.stop());
+    let undoing = undo(worksite, kops, before, step);
+    let undone = match kept {
+        Some(kept) => holding(&kept, &stop, undoing).await?,
+        None => undoing.await,
     };
-    let undone = undo(worksite, kops, before, step).await;
-    if let Some(lease) = lease {
-        // The others see it expire.
-        let _ = lease.release(Timestamp::now()).await;
-    }
     let mut failures = undone.context("the rollback failed; 'provision destroy' tries again")?;
     failures.extend(remove_bucket(worksite, before).await?);
     match failures.is_empty() {

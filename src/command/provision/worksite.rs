@@ -143,6 +143,10 @@ impl Worksite {
         Ok(Emptying::connect(&self.state_options("")).await?)
     }
 
+    pub(super) fn stop(&self) -> CancellationToken {
+        self.stop.clone()
+    }
+
     pub(super) fn observer(&self) -> Arc<dyn Observer> {
         Arc::clone(&self.observer)
     }

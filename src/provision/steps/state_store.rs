@@ -39,10 +39,9 @@ impl Step for StateStore {
         }
         let (mut lacking, _) = self.lacking(site).await?;
         // Where there is no TLS, whether it can be demanded is tried once a run.
-        lacking.retain(|property| {
-            *property != Property::TlsOnly
-                || !(self.0.is_without_tls() && site.acted.contains(&StepName::StateStore))
-        });
+        let was_tried = self.0.is_without_tls() && site.acted.contains(&StepName::StateStore);
+        let is_tls_only = !lacking.contains(&Property::TlsOnly);
+        lacking.retain(|property| *property != Property::TlsOnly || !was_tried);
         let is_unmarked = self.is_unmarked(site).await?;
         let told: Vec<_> = lacking.iter().map(Property::to_string).collect();
         Ok(match (lacking.is_empty(), may_make) {
@@ -50,7 +49,11 @@ impl Step for StateStore {
                 Observed::Wanting(format!("tag s3://{name}, which was made here"))
             }
             (true, _) => Observed::Right(format!(
-                "s3://{name}: versioned, encrypted, closed to the public, for TLS only"
+                "s3://{name}: versioned, encrypted, closed to the public, {}",
+                match is_tls_only {
+                    true => "for TLS only",
+                    false => "and not for TLS only",
+                }
             )),
             (false, true) => Observed::Wanting(format!("have s3://{name} {}", told.join(", "))),
             (false, false) => Observed::Right(format!(

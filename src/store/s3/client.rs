@@ -177,7 +177,7 @@ fn is_proxied(server: &str) -> bool {
 async fn environment(options: &S3Options) -> SdkConfig {
     let http = credentials::client(proxies(options));
     let mut loader = aws_config::defaults(BehaviorVersion::latest())
-        .http_client(http)
+        .http_client(http.clone())
         .timeout_config(
             TimeoutConfig::builder()
                 .connect_timeout(CONNECT_TIMEOUT)
@@ -190,6 +190,10 @@ async fn environment(options: &S3Options) -> SdkConfig {
     }
     if let Some(profile) = &options.profile {
         loader = loader.profile_name(profile);
+        if options.keys.is_none() {
+            let region = options.region.as_deref().unwrap_or(ANY_REGION);
+            loader = loader.credentials_provider(credentials::of_profile(region, profile, http));
+        }
     }
     if let Some(endpoint) = &options.endpoint {
         loader = loader.endpoint_url(endpoint.as_str());

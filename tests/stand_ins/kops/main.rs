@@ -223,12 +223,19 @@ impl Call {
         }
     }
 
+    /// Where keys and what it makes of the configuration are: where the cluster says, wherever the cluster itself is read from.
+    fn base(&self, documents: &Documents) -> State {
+        let base = documents.cluster["spec"]["configBase"].as_str();
+        State::at(base.unwrap_or_default(), &self.http)
+    }
+
     async fn add_key(&self, name: &str) -> Ended {
+        let documents = self.documents(name).await?;
         let path = self.value("-i").unwrap_or_default();
         let key = std::fs::read_to_string(path)
             .map_err(|error| format!("error reading SSH public key {path}: {error}"))?;
-        self.state
-            .write(&format!("{name}/pki/ssh/public/admin/key"), &key)
+        self.base(&documents)
+            .write("pki/ssh/public/admin/key", &key)
             .await;
         Ok(String::new())
     }
@@ -249,11 +256,8 @@ impl Call {
     async fn update(&self) -> Ended {
         let name = self.name();
         let documents = self.documents(&name).await?;
-        let has_key = self
-            .state
-            .read(&format!("{name}/pki/ssh/public/admin/key"))
-            .await
-            .is_some();
+        let base = self.base(&documents);
+        let has_key = base.read("pki/ssh/public/admin/key").await.is_some();
         if self.minor < 22 && !has_key {
             return Err("SSH public key must be specified when running with AWS (create with `kops create secret sshpublickey`)".to_owned());
         }
@@ -269,10 +273,17 @@ impl Call {
             return Ok(format!("Terraform output has been placed into {out}\n"));
         }
         let is_update = self.word(0) == "update";
+        // All of the cluster goes into what hosts start with, the address of its configuration above all.
+        let completed = documents::print(std::slice::from_ref(&documents.cluster));
         if is_update && !self.has("--yes") {
-            return Ok(match wanted == there.len() {
-                true => "No changes need to be applied\n".to_owned(),
-                false => format!(
+            let last = base.read("cluster-completed.spec").await;
+            let is_as_was = last.is_none_or(|last| last == completed);
+            return Ok(match (wanted == there.len(), is_as_was) {
+                (true, true) => "No changes need to be applied\n".to_owned(),
+                (true, false) => {
+                    "Will modify resources:\n  ManagedFile/cluster-completed.spec\n\nMust specify --yes to apply changes\n".to_owned()
+                }
+                (false, _) => format!(
                     "Will create resources:\n  Instances/{name}\n  \tCount\t{wanted}\n\nMust specify --yes to apply changes\n"
                 ),
             });
@@ -285,9 +296,8 @@ impl Call {
         for _ in there.len()..wanted {
             self.cloud.run_instance(&name, &image).await?;
         }
-        self.state
-            .write(&format!("{name}/kops-version.txt"), &self.version)
-            .await;
+        base.write("cluster-completed.spec", &completed).await;
+        base.write("kops-version.txt", &self.version).await;
         Ok("Cluster changes have been applied to the cloud.\n".to_owned())
     }
 

@@ -14,10 +14,15 @@ impl State {
     /// `KOPS_STATE_STORE`, a bucket at `S3_ENDPOINT` as kops has it.
     pub(crate) fn from_environment(http: &Client) -> Self {
         let store = std::env::var("KOPS_STATE_STORE").unwrap_or_default();
+        Self::at(&store, http)
+    }
+
+    /// `file:///FOLDER` or `s3://BUCKET/PREFIX`.
+    pub(crate) fn at(store: &str, http: &Client) -> Self {
         if let Some(folder) = store.strip_prefix("file://") {
             return Self::Folder(folder.into());
         }
-        let bucket = store.strip_prefix("s3://").unwrap_or(&store);
+        let bucket = store.strip_prefix("s3://").unwrap_or(store);
         let endpoint = std::env::var("S3_ENDPOINT").unwrap_or_default();
         Self::Bucket {
             http: http.clone(),
@@ -94,12 +99,20 @@ impl State {
                 keys
             }
             Self::Bucket { http, url } => {
-                let url = format!("{url}?list-type=2&prefix={prefix}");
+                let place = reqwest::Url::parse(url).expect("the state store's address");
+                // A bucket, and a part of it.
+                let (bucket, part) = match place.path().trim_start_matches('/').split_once('/') {
+                    Some((bucket, part)) => (bucket, format!("{part}/")),
+                    None => (place.path().trim_start_matches('/'), String::new()),
+                };
+                let url = place.join(&format!("/{bucket}?list-type=2&prefix={part}{prefix}"));
+                let url = url.expect("an address").to_string();
                 let (_, text) = asked(http, "s3", Method::GET, &url, String::new())
                     .await
                     .unwrap_or_default();
                 let keys = text.split("<Key>").skip(1);
-                keys.filter_map(|rest| Some(rest.split_once("</Key>")?.0.to_owned()))
+                let keys = keys.filter_map(|rest| Some(rest.split_once("</Key>")?.0));
+                keys.filter_map(|key| Some(key.strip_prefix(part.as_str())?.to_owned()))
                     .collect()
             }
         }

@@ -7,6 +7,7 @@ use std::time::{Duration, SystemTime};
 
 use aws_credential_types::Credentials;
 use aws_credential_types::provider::{ProvideCredentials, SharedCredentialsProvider};
+use aws_smithy_http_client::proxy::ProxyConfig;
 use reqwest::header::CONTENT_TYPE;
 use reqwest::{Client, Response};
 use serde_json::Value;
@@ -231,7 +232,8 @@ impl Api {
     async fn find(&self) -> SharedCredentialsProvider {
         let EcrOptions { profile, keys, .. } = &self.options;
         if let (Some(profile), None) = (profile, keys) {
-            return credentials::of_profile(&self.region, profile);
+            let client = credentials::client(ProxyConfig::from_env());
+            return credentials::of_profile(&self.region, profile, client);
         }
         credentials::provider(&credentials::find(&self.region, None, keys.as_ref()).await)
     }
