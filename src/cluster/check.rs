@@ -11,6 +11,7 @@ use super::mirrors;
 use super::subnets::Cidr;
 use crate::catalogue::Catalogue;
 use crate::layout::Layout;
+use crate::partition::Partition;
 
 /// Something in the file that can't be.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -50,7 +51,7 @@ pub(super) fn problems(file: &ClusterFile) -> Vec<Problem> {
     control_plane(file, &mut problems);
     nodes(file, &mut problems);
     subnets(file, &mut problems);
-    image(&file.image, &mut problems);
+    image(&file.image, &file.region, &mut problems);
     registry(file, &mut problems);
     let terraform = file.target.kind == TargetKind::Terraform;
     problems.unless(
@@ -221,7 +222,7 @@ fn subnets(file: &ClusterFile, problems: &mut Problems) {
     }
 }
 
-fn image(image: &Image, problems: &mut Problems) {
+fn image(image: &Image, region: &str, problems: &mut Problems) {
     let ways = [
         image.used.is_some(),
         image.resolve.is_some(),
@@ -246,7 +247,7 @@ fn image(image: &Image, problems: &mut Problems) {
         });
         let has_buckets = copy.from_bucket.is_some() && copy.to_bucket.is_some();
         problems.unless(
-            copy.engine != CopyEngine::StoreRestore || has_buckets,
+            !crosses || copy.engine != CopyEngine::StoreRestore || has_buckets,
             "image.copy.fromBucket",
             || {
                 "store-restore needs private buckets at both ends: fromBucket and toBucket"
@@ -262,6 +263,8 @@ fn image(image: &Image, problems: &mut Problems) {
             || "name the external program".to_owned(),
         );
         problems.unless(
+        // Within a partition it is CopyImage, whatever the engine.
+        let crosses = Partition::of_region(&copy.from_region) != Partition::of_region(region);
             is_external || build.script.is_some(),
             "image.build.script",
             || "name the script that makes the image what it is".to_owned(),

@@ -203,7 +203,7 @@ pub struct ImageCopy {
     pub name: Option<String>,
     #[serde(default)]
     pub engine: CopyEngine,
-    /// Private buckets for what is under way, in the source's region and in the cluster's.
+    /// Private buckets for what is under way, in the source's region and in the cluster's; only for `store-restore` between partitions.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub from_bucket: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
