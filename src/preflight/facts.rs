@@ -123,6 +123,8 @@ pub enum Quota {
     ElasticIps,
     NatGatewaysPerZone,
     NetworkLoadBalancers,
+    /// Where it was looked for.
+    pub region: String,
     Vpcs,
 }
 

@@ -65,7 +65,7 @@ pub(super) async fn facts(
         futures::join!(
             when(asked.any(&[1, 11]), identity(cloud)),
             when(
-                asked.any(&[2]),
+                asked.any(&[2, 11]),
                 OptionFuture::from(at.source.as_ref().map(identity))
             ),
             when(asked.any(&[20]), async {
@@ -217,6 +217,8 @@ async fn network(cloud: &Cloud, file: &ClusterFile) -> Known<Option<Network>> {
     };
     Ok(Some(Network {
         vpc,
+    let region = wanted.copy.as_ref().map(|copy| copy.from_region.as_str());
+    let region = region.unwrap_or(cloud.region()).to_owned();
         dns,
         subnets,
         route_tables,
@@ -246,6 +248,7 @@ async fn host_images(cloud: &Cloud, source: Option<&Cloud>, file: &ClusterFile) 
     let asking = wanted.into_iter().map(|(whose, arch, own)| async move {
         let image = own.as_ref().unwrap_or(&file.image);
         host_image(cloud, source, image, whose, arch).await
+        region,
     });
     join_all(asking).await
 }

@@ -24,6 +24,7 @@ fn with_image(image: Known<Result<Image, String>>) -> Facts {
         arch: Arch::Amd64,
         asked: "ami-1".to_owned(),
         is_to_be_made: false,
+        region: "cn-north-1".to_owned(),
         image,
     });
     facts
@@ -83,9 +84,72 @@ fn an_image_is_one_that_the_hosts_start_from() {
         assert_eq!(got, weight, "{said}");
         assert!(said.contains(part), "{said}");
     }
-    let mut own = changed(|image| image.owner = "123456789012".to_owned());
-    own.identity = Ok(identity("arn:aws-cn:iam::123456789012:user/a"));
-    assert_eq!(one(11, &file(), &own).0, Weight::Fine);
+}
+
+/// A number stands for a publisher in one partition only, and one's own images are trusted wherever one's account is.
+#[test]
+fn whose_an_image_is_is_told_by_account_and_partition() {
+    let weight = |owner: &str, region: &str, of_identity: Option<&str>| {
+        let mut facts = with_image(Ok(Ok(image(owner))));
+        facts.images[0].region = region.to_owned();
+        if let Some(partition) = of_identity {
+            let arn = format!("arn:{partition}:iam::123456789012:user/a");
+            facts.identity = Ok(identity(&arn));
+        }
+        one(11, &file(), &facts)
+    };
+    for (owner, region) in [
+        ("837727238323", "cn-north-1"),
+        ("837727238323", "cn-northwest-1"),
+        ("141808717104", "cn-north-1"),
+        ("841258680906", "cn-north-1"),
+        ("099720109477", "us-east-1"),
+        ("137112412989", "us-east-1"),
+        ("136693071363", "eu-west-1"),
+        ("513442679011", "us-gov-west-1"),
+    ] {
+        assert_eq!(
+            weight(owner, region, None).0,
+            Weight::Fine,
+            "{owner} in {region}"
+        );
+    }
+    for (owner, region) in [
+        // Nobody's, as far as is known.
+        ("666666666666", "cn-north-1"),
+        ("141071453412", "cn-north-1"),
+        // Canonical's and Debian's elsewhere.
+        ("099720109477", "cn-north-1"),
+        ("136693071363", "cn-north-1"),
+        ("837727238323", "us-east-1"),
+        ("123456789012", "cn-north-1"),
+    ] {
+        let (got, said) = weight(owner, region, None);
+        assert_eq!(got, Weight::Warning, "{owner} in {region}: {said}");
+        assert!(
+            said.contains(&format!(
+                "the account {owner}, which is no known publisher's"
+            )),
+            "{said}"
+        );
+    }
+    assert_eq!(
+        weight("123456789012", "cn-north-1", Some("aws-cn")).0,
+        Weight::Fine
+    );
+    assert_eq!(
+        weight("123456789012", "cn-north-1", Some("aws")).0,
+        Weight::Warning
+    );
+    // What is copied comes from another account of one's own.
+    let mut copied = with_image(Ok(Ok(image("210987654321"))));
+    copied.images[0].region = "us-west-2".to_owned();
+    assert_eq!(one(11, &file(), &copied).0, Weight::Warning);
+    copied.source = Some(Ok(Identity {
+        account: "210987654321".to_owned(),
+        ..identity("arn:aws:iam::210987654321:user/a")
+    }));
+    assert_eq!(one(11, &file(), &copied).0, Weight::Fine);
 }
 
 #[test]
