@@ -99,25 +99,58 @@ pub(super) fn name(file: &ClusterFile) -> Vec<Finding> {
             "take a registry in the same region: traffic between regions is slow and paid for",
         );
     }
-    let iam = file
-        .overrides
-        .cluster
-        .as_ref()
-        .map(|over| &over["iam"]["allowContainerRegistry"]);
-    if iam.and_then(serde_yaml_ng::Value::as_bool) == Some(false) {
+    if !may_read_ecr(file) {
         found.error(
-            "overrides set iam.allowContainerRegistry to false, so hosts may not read ECR",
+            "overrides take iam.allowContainerRegistry away, so hosts may not read ECR",
             "leave that out",
         );
     }
-    // kops PR 15490: the pattern for ECR's hosts in China was wrong in what kubelet was given; such providers are known since 1.20.
-    if partition.is_china() && (20..27).contains(&file.kops_version.minor) {
-        found.warning(
-            format!("kops {} may give kubelet a pattern that no ECR in China fits, and pulls end with Unauthorized", file.kops_version),
-            "take kops 1.27 or newer (github.com/kubernetes/kops pull request 15490), or watch the first nodes",
-        );
+    if partition.is_china()
+        && let Some((why, remedy)) = unknown_in_china(file)
+    {
+        found.error(why, remedy);
     }
     found.or_fine(format!("{host} is an ECR that kubelet logs in to"))
+}
+
+/// Whether the manifest keeps `iam.allowContainerRegistry`, which every kops since 1.8 knows (pkg/apis/kops/cluster.go) and which is
+/// always rendered, once the overrides are over it.
+fn may_read_ecr(file: &ClusterFile) -> bool {
+    let Some(iam) = file
+        .overrides
+        .cluster
+        .as_ref()
+        .and_then(|over| over.get("iam"))
+    else {
+        return true;
+    };
+    let allows = iam.get("allowContainerRegistry");
+    iam.is_mapping() && allows.is_none_or(|allows| allows.as_bool() == Some(true))
+}
+
+/// Why kubelet has no login for any ECR in China, and what to do; None where it has.
+///
+/// Up to Kubernetes 1.26 kubelet logs in by itself, and knows China's hosts since 1.9 (kubernetes/kubernetes pull request 50108; what kops
+/// 1.8.1 vendors of 1.8 has amazonaws.com alone). From 1.27 on a program does that (`UsesExternalECRCredentialsProvider`), for hosts that
+/// fit the patterns that kops writes: the one for China was wrong in the one pre-release that had it first, 1.27.0-alpha.2, and right
+/// in 1.27.0-beta.1 (kubernetes/kops pull request 15490).
+fn unknown_in_china(file: &ClusterFile) -> Option<(String, &'static str)> {
+    let (kops, kubernetes) = (&file.kops_version, &file.kubernetes_version);
+    let is_new = kubernetes.minor >= 27;
+    if kubernetes.minor < 9 {
+        let why = format!(
+            "kubelet {kubernetes} logs in to no ECR in China: it looks for hosts under amazonaws.com alone"
+        );
+        return Some((
+            why,
+            "take Kubernetes 1.9 or newer, or a registry without a login",
+        ));
+    }
+    let is_wrong = is_new && kops.minor == 27 && kops.pre.as_str().starts_with("alpha.");
+    let why = format!(
+        "kops {kops} gives kubelet a pattern that no ECR in China fits, and pulls end with Unauthorized"
+    );
+    is_wrong.then_some((why, "take kops 1.27.0 or newer"))
 }
 
 /// P16: the mirrors of registries are alive.
