@@ -40,7 +40,7 @@ pub struct Facts {
     pub types: Known<Vec<InstanceType>>,
     pub quotas: Vec<(Quota, Known<Allowance>)>,
     /// None where images come from their own registries.
-    pub registry: Option<Known<images::audit::Audit>>,
+    pub registry: Option<Known<Registry>>,
     /// Whether each mirror of a registry answers as a registry does.
     pub registry_mirrors: BTreeMap<String, Known<u16>>,
     /// Of the program that is to be used; None where none is named.
@@ -93,6 +93,14 @@ pub enum Expected {
 /// An existing VPC and all that is in it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Network {
+/// The registry that has the cluster's images, as far as the mirror's indexes tell which those are.
+#[derive(Debug)]
+pub struct Registry {
+    pub audit: images::audit::Audit,
+    /// What the cluster asks for and no index has.
+    pub unnamed: Vec<String>,
+}
+
     /// None where there is no such VPC.
     pub vpc: Option<Vpc>,
     /// Whether names are resolved in it, and given to its hosts.

@@ -9,7 +9,9 @@ use jiff::Timestamp;
 use semver::Version;
 use url::Url;
 
-use super::facts::{Allowance, Facts, HostImage, Kept, Known, Network, Quota, StateBucket};
+use super::facts::{
+    Allowance, Facts, HostImage, Kept, Known, Network, Quota, Registry, StateBucket,
+};
 use super::reading::Reader;
 use super::zones::machine_types;
 use super::{Asked, Told};
@@ -418,7 +420,7 @@ async fn readers(at: &Surroundings) -> Known<Option<Audience>> {
 type MirrorFacts = (
     Known<Audit>,
     Known<Vec<super::facts::Read>>,
-    Option<Known<images::audit::Audit>>,
+    Option<Known<Registry>>,
 );
 
 async fn mirror(file: &ClusterFile, told: &Told, at: &Surroundings, asked: &Asked) -> MirrorFacts {
@@ -451,10 +453,11 @@ async fn registry(
     file: &ClusterFile,
     shelf: &Arc<dyn Shelf>,
     audit: &Known<Audit>,
-) -> Known<images::audit::Audit> {
+) -> Known<Registry> {
     let audit = audit.as_ref().map_err(Clone::clone)?;
     let names = file.images().map_err(|error| told(&error))?;
-    let wanted: BTreeSet<Reference> = names.iter().filter_map(|name| name.parse().ok()).collect();
+    let wanted: Result<BTreeSet<Reference>, _> = names.iter().map(|name| name.parse()).collect();
+    let wanted = wanted.map_err(|error| told(&error))?;
     let mut named = images::audit::named(audit.indexes());
     named.retain(|image, digests| {
         // Hosts pull what is newest under a tag.
@@ -463,9 +466,11 @@ async fn registry(
         digests.extend(newest);
         wanted.contains(image)
     });
-    images::audit::audit(shelf, &named, false)
-        .await
-        .map_err(|error| told(&error))
+    let unnamed = wanted.iter().filter(|image| !named.contains_key(image));
+    let unnamed = unnamed.map(ToString::to_string).collect();
+    let audit = images::audit::audit(shelf, &named, false).await;
+    let audit = audit.map_err(|error| told(&error))?;
+    Ok(Registry { audit, unnamed })
 }
 
 async fn registry_mirrors(urls: &[String]) -> BTreeMap<String, Known<u16>> {

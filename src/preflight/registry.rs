@@ -1,6 +1,6 @@
 //! Where images of containers come from: P14, P15 and P16.
 
-use super::facts::Facts;
+use super::facts::{Facts, Registry};
 use super::findings::Findings;
 use super::{Finding, Told};
 use crate::cluster::{ClusterFile, dead};
@@ -21,16 +21,26 @@ pub(super) fn images(file: &ClusterFile, facts: &Facts) -> Vec<Finding> {
         }
         return found.or_fine("");
     };
-    let Some(audit) = found.known(registry) else {
+    let Some(Registry { audit, unnamed }) = found.known(registry) else {
         return found.or_fine("");
     };
+    let place = &audit.place;
     if audit.images == 0 {
         found.error(
             format!(
-                "no release of the mirror says what images it has, so {} can't be compared",
-                audit.place
+                "no release of the mirror says what images it has, so {place} can't be compared"
             ),
             "run 'kops-mirror sync --images --to-registry …' for this release",
+        );
+    } else if !unnamed.is_empty() {
+        found.error(
+            format!(
+                "{} of {} images that the cluster asks for are in no release of the mirror: {}",
+                unnamed.len(),
+                unnamed.len() + audit.images,
+                some(unnamed)
+            ),
+            "run 'kops-mirror sync --images --to-registry …' for this release, with the same networking and options",
         );
     }
     let wrong: Vec<String> = audit
@@ -39,25 +49,29 @@ pub(super) fn images(file: &ClusterFile, facts: &Facts) -> Vec<Finding> {
         .filter_map(|(image, findings)| Some(format!("{image}: {}", findings.first()?)))
         .collect();
     if !wrong.is_empty() {
-        let more = match wrong.len().saturating_sub(TOLD) {
-            0 => String::new(),
-            more => format!("; and {more} more"),
-        };
         found.error(
             format!(
-                "{} of {} images are not as they should be at {}: {}{more}",
+                "{} of {} images are not as they should be at {place}: {}",
                 wrong.len(),
                 audit.images,
-                audit.place,
-                wrong[..wrong.len().min(TOLD)].join("; ")
+                some(&wrong)
             ),
             "run 'kops-mirror sync --images --to-registry …' again, or 'kops-mirror repair'",
         );
     }
     found.or_fine(format!(
-        "{} has all {} images under their digests",
-        audit.place, audit.images
+        "{place} has all {} images under their digests",
+        audit.images
     ))
+}
+
+/// The first few, and how many more there are.
+fn some(all: &[String]) -> String {
+    let first = all[..all.len().min(TOLD)].join("; ");
+    match all.len().saturating_sub(TOLD) {
+        0 => first,
+        more => format!("{first}; and {more} more"),
+    }
 }
 
 /// P15: the registry's name is one that kubelet logs in to.
