@@ -18,6 +18,7 @@ mod machine;
 mod network;
 mod overlay;
 mod preflight;
+mod quotas;
 mod registry;
 mod site;
 mod state_bucket;

@@ -183,28 +183,102 @@ fn types_are_offered_where_they_are_to_run() {
     );
 }
 
+fn allowed(quota: Quota, limit: Option<f64>, used: f64) -> Facts {
+    let allowance = Allowance {
+        limit,
+        used,
+        place: None,
+    };
+    Facts {
+        types: Ok(vec![machine("m6i.large")]),
+        quotas: vec![(quota, Ok(allowance))],
+        ..Facts::unasked()
+    }
+}
+
 #[test]
 fn quotas_are_held_against_what_is_used_and_needed() {
-    let facts = |limit: Option<f64>, used| Facts {
-        types: Ok(vec![machine("m6i.large")]),
-        quotas: vec![(Quota::Vcpus, Ok(Allowance { limit, used }))],
-        ..Facts::unasked()
-    };
+    let facts = |limit, used| allowed(Quota::Vcpus, limit, used);
     // Six hosts of two.
-    assert_eq!(
-        one(13, &file(), &facts(Some(16.0), Some(4.0))).0,
-        Weight::Fine
-    );
-    let (weight, said) = one(13, &file(), &facts(Some(16.0), Some(5.0)));
+    assert_eq!(one(13, &file(), &facts(Some(16.0), 4.0)).0, Weight::Fine);
+    let (weight, said) = one(13, &file(), &facts(Some(16.0), 5.0));
     assert_eq!(weight, Weight::Warning);
     assert!(
-        said.contains("12 more vCPUs") && said.contains("L-1216C47A"),
+        said.contains("12 more vCPUs")
+            && said.contains("others use 5")
+            && said.contains("L-1216C47A"),
         "{said}"
     );
-    assert_eq!(one(13, &file(), &facts(None, Some(0.0))).0, Weight::Unknown);
-    let mut unknown = facts(Some(16.0), Some(0.0));
+    assert_eq!(one(13, &file(), &facts(None, 0.0)).0, Weight::Unknown);
+    let mut unknown = facts(Some(16.0), 0.0);
     unknown.types = Err("nobody tells".to_owned());
     assert_eq!(one(13, &file(), &unknown).0, Weight::Unknown);
+}
+
+/// A gateway and an address in each zone, a load balancer, a VPC: the last that the account may have are enough, one less is not.
+#[test]
+fn each_quota_has_its_own_need() {
+    for (quota, need) in [
+        (Quota::ElasticIps, 3.0),
+        (Quota::NatGatewaysPerZone, 1.0),
+        (Quota::NetworkLoadBalancers, 1.0),
+        (Quota::Vpcs, 1.0),
+    ] {
+        let (weight, said) = one(13, &file(), &allowed(quota, Some(5.0), 5.0 - need));
+        assert_eq!(weight, Weight::Fine, "{said}");
+        let (weight, said) = one(13, &file(), &allowed(quota, Some(5.0), 6.0 - need));
+        assert_eq!(weight, Weight::Warning, "{said}");
+        assert!(said.contains(&format!("{need} more")), "{said}");
+    }
+}
+
+#[test]
+fn what_exists_counts_against_no_quota() {
+    let concerned =
+        |changes: &[(&str, &str)]| crate::preflight::quotas::concerned(&file_with(changes));
+    assert_eq!(concerned(&[]).len(), 5);
+    let subnets = "network: {vpc: vpc-1, subnets: [{zone: cn-north-1a, id: subnet-a}, {zone: cn-north-1b, egress: nat-1, cidr: 10.0.1.0/24}, {zone: cn-north-1c, id: subnet-c}]}";
+    assert_eq!(
+        concerned(&[("network: {}", subnets)]),
+        [Quota::Vcpus, Quota::NetworkLoadBalancers]
+    );
+    // One zone has neither.
+    let two = "network: {vpc: vpc-1, subnets: [{zone: cn-north-1a, id: subnet-a}, {zone: cn-north-1b, id: subnet-b}]}";
+    let two = [("network: {}", two)];
+    assert!(
+        concerned(&two).contains(&Quota::NatGatewaysPerZone)
+            && !concerned(&two).contains(&Quota::Vpcs)
+    );
+    let facts = allowed(Quota::ElasticIps, Some(1.0), 0.0);
+    assert_eq!(one(13, &file_with(&two), &facts).0, Weight::Fine);
+    // Up to 1.25 the load balancer is a classic one.
+    let old = [
+        ("kopsVersion: 1.36.2", "kopsVersion: 1.24.5"),
+        ("kubernetesVersion: 1.35.5", "kubernetesVersion: 1.24.17"),
+    ];
+    assert!(!concerned(&old).contains(&Quota::NetworkLoadBalancers));
+    let public = [(
+        "image: {use: ami-1}",
+        "image: {use: ami-1}\ntopology: public",
+    )];
+    assert!(!concerned(&public).contains(&Quota::ElasticIps));
+}
+
+#[test]
+fn machines_of_other_families_are_not_counted_as_standard_ones() {
+    let file = file_with(&[(
+        "nodes: [{name: nodes, machineType: m6i.large, min: 3, max: 6}]",
+        "nodes: [{name: nodes, machineType: g4dn.xlarge, min: 30}, {name: spot, machineType: m6i.large, min: 9, maxPrice: \"0.1\"}]",
+    )]);
+    // The control plane alone: three of two.
+    let (weight, said) = one(13, &file, &allowed(Quota::Vcpus, Some(6.0), 0.0));
+    assert_eq!(weight, Weight::Unknown);
+    assert!(
+        said.contains("g4dn.xlarge count against a quota of their own family"),
+        "{said}"
+    );
+    let found = found(13, &file, &allowed(Quota::Vcpus, Some(5.0), 0.0));
+    assert!(found[0].to_string().contains("6 more vCPUs"), "{found:#?}");
 }
 
 #[test]
