@@ -12,6 +12,7 @@ mod ami_wait;
 mod cloud;
 mod desk;
 mod destroy;
+mod first_bucket;
 mod ground;
 mod image_step;
 mod machine;
