@@ -17,6 +17,7 @@ mod ground;
 mod image_step;
 mod machine;
 mod network;
+mod network_moved;
 mod overlay;
 mod preflight;
 mod quotas;
