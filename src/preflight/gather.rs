@@ -195,6 +195,13 @@ async fn host_images(cloud: &Cloud, source: Option<&Cloud>, file: &ClusterFile) 
             .iter()
             .map(|group| (group.name.clone(), group.arch(), own(&group.image))),
     );
+    wanted.extend(file.bastion.iter().map(|bastion| {
+        (
+            "the bastion".to_owned(),
+            bastion.arch(),
+            own(&bastion.image),
+        )
+    }));
     let asking = wanted.into_iter().map(|(whose, arch, own)| async move {
         let image = own.as_ref().unwrap_or(&file.image);
         host_image(cloud, source, image, whose, arch).await

@@ -116,7 +116,11 @@ fn machines(file: &ClusterFile) -> impl Iterator<Item = (&str, u32)> {
     let members = u32::try_from(file.spread().members.len()).unwrap_or(u32::MAX);
     let members = std::iter::once((file.control_plane.machine_type.as_str(), members));
     let on_demand = file.nodes.iter().filter(|group| group.max_price.is_none());
-    members.chain(on_demand.map(|group| (group.machine_type.as_str(), group.min)))
+    let bastion = file.bastion.iter();
+    let bastion = bastion.map(|bastion| (bastion.machine_type.as_str(), bastion.count));
+    members
+        .chain(on_demand.map(|group| (group.machine_type.as_str(), group.min)))
+        .chain(bastion)
 }
 
 /// Whether a type counts against L-1216C47A, "Running On-Demand Standard (A, C, D, H, I, M, R, T, Z) instances"; families such as
