@@ -13,6 +13,7 @@ mod cloud;
 mod desk;
 mod destroy;
 mod first_bucket;
+mod from_the_file;
 mod ground;
 mod image_step;
 mod machine;
