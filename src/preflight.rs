@@ -12,11 +12,13 @@ mod image;
 mod leftovers;
 mod mirror;
 mod network;
+mod quotas;
 mod reading;
 mod registry;
 mod state_store;
 #[cfg(test)]
 mod tests;
+mod usage;
 mod versions;
 mod zones;
 
@@ -132,7 +134,7 @@ fn judge(id: CheckId, file: &ClusterFile, told: &Told, facts: &Facts) -> Vec<Fin
         10 => network::network(file, facts, told),
         11 => image::images(facts),
         12 => zones::offerings(file, facts),
-        13 => account::quotas(file, facts),
+        13 => quotas::quotas(file, facts),
         14 => registry::images(file, facts),
         15 => registry::name(file),
         16 => registry::mirrors(facts, told),

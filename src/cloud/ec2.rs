@@ -20,7 +20,9 @@ pub use self::images::{
 };
 pub use self::instance_types::{InstanceType, Offering};
 pub use self::instances::{Instance, NewInstance};
-pub use self::network::{Association, CidrOfVpc, Route, RouteTable, Subnet, Vpc, VpcEndpoint};
+pub use self::network::{
+    Association, CidrOfVpc, NatGateway, Route, RouteTable, Subnet, Vpc, VpcEndpoint,
+};
 pub use self::snapshots::{Snapshot, SnapshotState};
 pub use self::tags::{Tag, Tagged};
 pub use self::zones::Zone;

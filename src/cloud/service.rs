@@ -32,6 +32,8 @@ pub(super) const EC2: Service = Service::of("EC2", "ec2");
 pub(super) const STS: Service = Service::of("STS", "sts");
 pub(super) const SSM: Service = Service::of("SSM", "ssm");
 pub(super) const EBS: Service = Service::of("EBS", "ebs");
+pub(super) const LOAD_BALANCING: Service =
+    Service::of("Elastic Load Balancing v2", "elasticloadbalancing");
 pub(super) const QUOTAS: Service = Service::of("Service Quotas", "servicequotas");
 
 /// What was given, then AWS_ENDPOINT_URL_EC2 and its like, AWS_ENDPOINT_URL, the profile; else AWS.

@@ -7,10 +7,11 @@ use super::era::{Dns, Mirrors};
 use super::file::{
     API_VERSION, BuildEngine, ClusterFile, CopyEngine, Image, SubnetRole, TargetKind, Topology,
 };
-use super::mirrors;
 use super::subnets::Cidr;
+use super::{manifest, mirrors};
 use crate::catalogue::Catalogue;
 use crate::layout::Layout;
+use crate::partition::Partition;
 
 /// Something in the file that can't be.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -49,8 +50,9 @@ pub(super) fn problems(file: &ClusterFile) -> Vec<Problem> {
     zones(file, &mut problems);
     control_plane(file, &mut problems);
     nodes(file, &mut problems);
+    bastion(file, &mut problems);
     subnets(file, &mut problems);
-    image(&file.image, &mut problems);
+    image(&file.image, &file.region, &mut problems);
     registry(file, &mut problems);
     let terraform = file.target.kind == TargetKind::Terraform;
     problems.unless(
@@ -118,10 +120,10 @@ fn versions(file: &ClusterFile, problems: &mut Problems) {
         "mirror.mode",
         || format!("kops {kops} ignores spec.assets: use base-url"),
     );
-    let name = super::manifest::networking_name(file);
+    let name = manifest::networking_name(file);
     let is_taken = Catalogue::builtin().takes_networking(kops, name);
     problems.unless(
-        is_taken && super::manifest::is_known_networking(file),
+        is_taken && manifest::is_known_networking(file),
         "networking",
         || format!("kops {kops} has no networking of that name"),
     );
@@ -162,6 +164,7 @@ fn control_plane(file: &ClusterFile, problems: &mut Problems) {
 fn nodes(file: &ClusterFile, problems: &mut Problems) {
     let members = file.spread().names(file.era().control_plane());
     let mut taken: HashSet<&str> = members.iter().map(String::as_str).collect();
+    taken.extend(file.bastion.as_ref().map(|_| manifest::BASTIONS));
     for group in &file.nodes {
         problems.unless(taken.insert(&group.name), "nodes.name", || {
             format!("there are two groups called '{}'", group.name)
@@ -174,6 +177,22 @@ fn nodes(file: &ClusterFile, problems: &mut Problems) {
     }
     problems.unless(!file.nodes.is_empty(), "nodes", || {
         "give at least one group: without nodes nothing runs".to_owned()
+    });
+}
+
+fn bastion(file: &ClusterFile, problems: &mut Problems) {
+    if file.bastion.is_none() {
+        return;
+    }
+    problems.unless(file.topology == Topology::Private, "bastion", || {
+        "kops has one in private topology only: public hosts are logged in to by themselves"
+            .to_owned()
+    });
+    problems.unless(!file.ssh.access.is_empty(), "ssh.access", || {
+        "nobody may log in to the bastion: name the addresses of who may".to_owned()
+    });
+    problems.unless(file.ssh.public_key.is_some(), "ssh.publicKey", || {
+        "nobody has a key for the bastion: name the file of a public key".to_owned()
     });
 }
 
@@ -221,7 +240,7 @@ fn subnets(file: &ClusterFile, problems: &mut Problems) {
     }
 }
 
-fn image(image: &Image, problems: &mut Problems) {
+fn image(image: &Image, region: &str, problems: &mut Problems) {
     let ways = [
         image.used.is_some(),
         image.resolve.is_some(),
@@ -244,9 +263,11 @@ fn image(image: &Image, problems: &mut Problems) {
         problems.unless(copy.source.starts_with("ami-"), "image.copy.source", || {
             "give the id of an image: ami-…".to_owned()
         });
+        // Within a partition it is CopyImage, whatever the engine.
+        let crosses = Partition::of_region(&copy.from_region) != Partition::of_region(region);
         let has_buckets = copy.from_bucket.is_some() && copy.to_bucket.is_some();
         problems.unless(
-            copy.engine != CopyEngine::StoreRestore || has_buckets,
+            !crosses || copy.engine != CopyEngine::StoreRestore || has_buckets,
             "image.copy.fromBucket",
             || {
                 "store-restore needs private buckets at both ends: fromBucket and toBucket"

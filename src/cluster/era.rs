@@ -114,6 +114,11 @@ impl Era {
         self.since(18)
     }
 
+    /// Bastions stand in the utility subnets up to 1.17, and behind them since (kubernetes/kops commit ec4fe1e7e8).
+    pub(super) fn bastions_are_public(self) -> bool {
+        !self.since(18)
+    }
+
     /// Metadata of instances only for who asks with a token (IMDSv2).
     pub(super) fn has_instance_metadata(self) -> bool {
         self.since(22)

@@ -38,6 +38,9 @@ pub struct ClusterFile {
     pub image: Image,
     pub control_plane: ControlPlane,
     pub nodes: Vec<NodeGroup>,
+    /// Where one logs in from outside; None: nowhere.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub bastion: Option<Bastion>,
     /// A name of `kops create cluster --networking`; None: weave up to 1.8's days is not assumed, kops' own choice is.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub networking: Option<String>,
@@ -203,7 +206,7 @@ pub struct ImageCopy {
     pub name: Option<String>,
     #[serde(default)]
     pub engine: CopyEngine,
-    /// Private buckets for what is under way, in the source's region and in the cluster's.
+    /// Private buckets for what is under way, in the source's region and in the cluster's; only for `store-restore` between partitions.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub from_bucket: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -278,6 +281,9 @@ pub struct ControlPlane {
     /// In GiB; None: as kops has it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub root_volume_size: Option<u32>,
+    /// Whether etcd's volumes are encrypted; None: as kops has it, which is so from 1.20 on.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub encrypt_etcd: Option<bool>,
     /// Another image than the cluster's.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub image: Option<String>,
@@ -307,6 +313,19 @@ pub struct NodeGroup {
     pub labels: BTreeMap<String, String>,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub taints: Vec<String>,
+}
+
+/// Hosts that one logs in to from outside, and from there to the others: behind a load balancer of their own, in private topology.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Bastion {
+    #[serde(default = "one")]
+    pub count: u32,
+    #[serde(default = "bastion_type")]
+    pub machine_type: String,
+    /// Another image than the cluster's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub image: Option<String>,
 }
 
 /// Whether hosts have public addresses.
@@ -446,6 +465,13 @@ impl NodeGroup {
     }
 }
 
+impl Bastion {
+    /// The processors of its hosts.
+    pub fn arch(&self) -> Arch {
+        arch_of(&self.machine_type)
+    }
+}
+
 impl ControlPlane {
     /// The processors of its hosts.
     pub fn arch(&self) -> Arch {
@@ -468,6 +494,14 @@ pub fn arch_of(machine_type: &str) -> Arch {
 
 fn yes() -> bool {
     true
+}
+
+fn one() -> u32 {
+    1
+}
+
+fn bastion_type() -> String {
+    "t3.micro".to_owned()
 }
 
 fn builder_type() -> String {

@@ -17,6 +17,7 @@ use super::file::ClusterFile;
 use crate::asset::Arch;
 use crate::consumer::Settings;
 
+pub(super) use self::groups::BASTIONS;
 pub(super) use self::networking::named as networking_name;
 pub use self::spec::channel;
 

@@ -90,6 +90,11 @@ impl fmt::Display for Cidr {
     }
 }
 
+/// What the utility subnet of a zone is called.
+pub(super) fn utility(zone: &str) -> String {
+    format!("utility-{zone}")
+}
+
 fn mask(length: u8) -> u32 {
     u32::MAX.checked_shl(32 - u32::from(length)).unwrap_or(0)
 }
@@ -144,7 +149,10 @@ impl ClusterFile {
         let mut hosts =
             hosts.filter(|one| one.zone == zone && self.role_of(one) != SubnetRole::Utility);
         let has_way_out = hosts.next().is_some_and(own_way_out);
-        is_private && (!has_way_out || self.api.kind == ApiKind::Public)
+        // Its load balancer is a public one too.
+        let has_bastion =
+            self.bastion.is_some() && self.control_plane.zones.iter().any(|one| one == zone);
+        is_private && (!has_way_out || has_bastion || self.api.kind == ApiKind::Public)
     }
 
     pub(super) fn role_of(&self, subnet: &super::file::Subnet) -> SubnetRole {
@@ -185,7 +193,7 @@ impl ClusterFile {
                 let cidr = cidr.or(known);
                 placed.push(Placed {
                     name: match role {
-                        SubnetRole::Utility => format!("utility-{zone}"),
+                        SubnetRole::Utility => utility(&zone),
                         _ => zone.clone(),
                     },
                     zone,

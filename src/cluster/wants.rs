@@ -1,6 +1,6 @@
 //! What the cluster will ask the mirror for: the same list that `kops-mirror assets` prints for it.
 
-use super::file::{ClusterFile, NodeGroup};
+use super::file::{Bastion, ClusterFile, NodeGroup};
 use super::manifest;
 use crate::asset::Arch;
 use crate::catalogue::{Catalogue, CatalogueError, Selection, Wanted};
@@ -15,6 +15,7 @@ impl ClusterFile {
         let nodes = self.nodes.iter().map(NodeGroup::arch);
         let mut archs: Vec<_> = std::iter::once(self.control_plane.arch())
             .chain(nodes)
+            .chain(self.bastion.iter().map(Bastion::arch))
             .collect();
         archs.sort();
         archs.dedup();
@@ -26,9 +27,14 @@ impl ClusterFile {
         let control_plane = &self.control_plane;
         let control_plane = control_plane.image.is_none().then(|| control_plane.arch());
         let nodes = self.nodes.iter().filter(|group| group.image.is_none());
+        let bastion = self
+            .bastion
+            .iter()
+            .filter(|bastion| bastion.image.is_none());
         let mut archs: Vec<_> = control_plane
             .into_iter()
             .chain(nodes.map(NodeGroup::arch))
+            .chain(bastion.map(Bastion::arch))
             .collect();
         archs.sort();
         archs.dedup();

@@ -1,12 +1,10 @@
-//! Whose account it is, and how much it may have: P01, P02 and P13.
-
-use std::collections::BTreeMap;
+//! Whose account it is: P01 and P02.
 
 use super::Finding;
-use super::facts::{Allowance, Facts, Known, Quota};
+use super::facts::{Facts, Known};
 use super::findings::Findings;
 use crate::cloud::Identity;
-use crate::cluster::{ApiKind, ClusterFile, SubnetRole};
+use crate::cluster::{ApiKind, ClusterFile};
 use crate::partition::Partition;
 
 /// P01: the credentials are of the region's partition.
@@ -78,93 +76,6 @@ pub(super) fn source(file: &ClusterFile, facts: &Facts) -> Vec<Finding> {
         "{whose} are of {wanted}, where {} is",
         copy.from_region
     ))
-}
-
-/// P13: the account may have so many.
-pub(super) fn quotas(file: &ClusterFile, facts: &Facts) -> Vec<Finding> {
-    let mut found = Findings::of(13);
-    let needs = needs(file, facts);
-    for (quota, allowance) in &facts.quotas {
-        let Some(allowance) = found.known(allowance) else {
-            continue;
-        };
-        let need = match needs.get(quota) {
-            Some(Some(need)) => *need,
-            Some(None) => {
-                found.unknown(format!("how many {} are needed is not known, since nobody tells what the types of machines have", quota.words()), "");
-                continue;
-            }
-            None => continue,
-        };
-        judge_quota(&mut found, *quota, *allowance, need);
-    }
-    found.or_fine("the account's quotas suffice")
-}
-
-fn judge_quota(found: &mut Findings, quota: Quota, allowance: Allowance, need: f64) {
-    let (words, (_, code)) = (quota.words(), quota.codes());
-    let Some(limit) = allowance.limit else {
-        let remedy = "look in the console whether they suffice";
-        return found.unknown(
-            format!("the region tells no quota for {words} ({code}); {need} are needed"),
-            remedy,
-        );
-    };
-    let used = allowance.used.unwrap_or_default();
-    if used + need > limit {
-        let counted = match allowance.used {
-            Some(used) => format!(", of which {used} are used"),
-            None => String::new(),
-        };
-        found.warning(
-            format!("{need} more {words} are needed, and the account may have {limit}{counted}"),
-            format!("have the quota {code} raised, or free some"),
-        );
-    }
-}
-
-/// How many of each are needed: none where kops makes none, None where that is not known.
-fn needs(file: &ClusterFile, facts: &Facts) -> BTreeMap<Quota, Option<f64>> {
-    let mut needs = BTreeMap::from([(Quota::Vcpus, vcpus(file, facts))]);
-    let gateways = gateways(file);
-    if gateways > 0 {
-        let gateways = u32::try_from(gateways).unwrap_or(u32::MAX);
-        needs.insert(Quota::ElasticIps, Some(f64::from(gateways)));
-        needs.insert(Quota::NatGatewaysPerZone, Some(1.0));
-    }
-    if file.network.vpc.is_none() {
-        needs.insert(Quota::Vpcs, Some(1.0));
-    }
-    if file.era().needs_network_load_balancer() {
-        needs.insert(Quota::NetworkLoadBalancers, Some(1.0));
-    }
-    needs
-}
-
-/// The NAT gateways that kops makes: one in each zone whose hosts have no other way out.
-fn gateways(file: &ClusterFile) -> usize {
-    let placed = file.placed(None, &BTreeMap::new());
-    let is_served = |zone: &str| {
-        let mut hosts = placed
-            .iter()
-            .filter(|one| one.zone == zone && one.role == SubnetRole::Private);
-        hosts.any(|one| one.id.is_none() && one.egress.is_none())
-    };
-    file.zones().iter().filter(|zone| is_served(zone)).count()
-}
-
-fn vcpus(file: &ClusterFile, facts: &Facts) -> Option<f64> {
-    let types = facts.types.as_ref().ok()?;
-    let of = |machine_type: &str| {
-        let found = types.iter().find(|one| one.instance_type == machine_type);
-        found.and_then(crate::cloud::InstanceType::vcpus)
-    };
-    let members = u32::try_from(file.spread().members.len()).ok()?;
-    let mut all = members * of(&file.control_plane.machine_type)?;
-    for group in file.nodes.iter().filter(|group| group.max_price.is_none()) {
-        all += group.min * of(&group.machine_type)?;
-    }
-    Some(f64::from(all))
 }
 
 /// Whether the API's load balancer is public.

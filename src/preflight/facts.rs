@@ -14,6 +14,9 @@ use crate::images;
 use crate::store::bucket_policy::Audience;
 use crate::store::s3::{BucketSettings, Property};
 
+/// The tag that kops puts on everything it makes.
+pub(super) const CLUSTER_TAG: &str = "KubernetesCluster";
+
 /// Something that is so, or why that is not known.
 pub type Known<T> = Result<T, String>;
 
@@ -40,7 +43,7 @@ pub struct Facts {
     pub types: Known<Vec<InstanceType>>,
     pub quotas: Vec<(Quota, Known<Allowance>)>,
     /// None where images come from their own registries.
-    pub registry: Option<Known<images::audit::Audit>>,
+    pub registry: Option<Known<Registry>>,
     /// Whether each mirror of a registry answers as a registry does.
     pub registry_mirrors: BTreeMap<String, Known<u16>>,
     /// Of the program that is to be used; None where none is named.
@@ -90,6 +93,14 @@ pub enum Expected {
     Digest(String),
 }
 
+/// The registry that has the cluster's images, as far as the mirror's indexes tell which those are.
+#[derive(Debug)]
+pub struct Registry {
+    pub audit: images::audit::Audit,
+    /// What the cluster asks for and no index has.
+    pub unnamed: Vec<String>,
+}
+
 /// An existing VPC and all that is in it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Network {
@@ -112,6 +123,8 @@ pub struct HostImage {
     pub asked: String,
     /// Whether one is copied or built first, which is looked at where it comes from.
     pub is_to_be_made: bool,
+    /// Where it was looked for.
+    pub region: String,
     /// Or why there is no such image.
     pub image: Known<Result<Image, String>>,
 }
@@ -127,12 +140,14 @@ pub enum Quota {
 }
 
 /// How many an account may have, and has.
-#[derive(Debug, Clone, Copy, PartialEq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Allowance {
     /// None where the region tells none.
     pub limit: Option<f64>,
-    /// None where that is not counted here.
-    pub used: Option<f64>,
+    /// Without what is the cluster's own.
+    pub used: f64,
+    /// The zone that this is about; None: the region.
+    pub place: Option<String>,
 }
 
 /// What kops keeps of a cluster.

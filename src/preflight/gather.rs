@@ -9,10 +9,10 @@ use jiff::Timestamp;
 use semver::Version;
 use url::Url;
 
-use super::facts::{Allowance, Facts, HostImage, Kept, Known, Network, Quota, StateBucket};
+use super::facts::{CLUSTER_TAG, Facts, HostImage, Kept, Known, Network, Registry, StateBucket};
 use super::reading::Reader;
 use super::zones::machine_types;
-use super::{Asked, Told};
+use super::{Asked, Told, usage};
 use crate::ami::{self, AmiError};
 use crate::asset::{Arch, Key};
 use crate::audit::{self, Audit};
@@ -28,9 +28,6 @@ use crate::partition::Partition;
 use crate::store::Store;
 use crate::store::bucket_policy::{Audience, audience};
 use crate::store::s3::Bucket;
-
-/// The tag that kops puts on everything it makes.
-const CLUSTER_TAG: &str = "KubernetesCluster";
 
 /// What is asked.
 #[derive(Debug)]
@@ -65,7 +62,7 @@ pub(super) async fn facts(
         futures::join!(
             when(asked.any(&[1, 11]), identity(cloud)),
             when(
-                asked.any(&[2]),
+                asked.any(&[2, 11]),
                 OptionFuture::from(at.source.as_ref().map(identity))
             ),
             when(asked.any(&[20]), async {
@@ -81,7 +78,7 @@ pub(super) async fn facts(
                     .await
                     .map_err(|error| self::told(&error))
             }),
-            when(asked.any(&[13]), quotas(cloud)),
+            when(asked.any(&[13]), usage::allowances(cloud, file)),
             when(asked.any(&[9, 10]), network(cloud, file)),
             when(
                 asked.any(&[11]),
@@ -149,51 +146,6 @@ async fn identity(cloud: &Cloud) -> Known<Identity> {
     cloud.identity().await.map_err(|error| told(&error))
 }
 
-async fn quotas(cloud: &Cloud) -> Vec<(Quota, Known<Allowance>)> {
-    let asking = Quota::all().into_iter().map(|quota| async move {
-        let (service, code) = quota.codes();
-        let limit = cloud.quota(service, code).await;
-        let used = used(cloud, quota).await;
-        let allowance = limit.and_then(|limit| Ok(Allowance { limit, used: used? }));
-        (quota, allowance.map_err(|error| told(&error)))
-    });
-    join_all(asking).await
-}
-
-/// How many of it there are; None where that is not counted.
-async fn used(cloud: &Cloud, quota: Quota) -> Result<Option<f64>, CloudError> {
-    let count = |length: usize| u32::try_from(length).ok().map(f64::from);
-    Ok(match quota {
-        Quota::Vcpus => Some(used_vcpus(cloud).await?),
-        Quota::ElasticIps => count(cloud.addresses().await?.len()),
-        Quota::Vpcs => count(cloud.vpcs(&[]).await?.len()),
-        Quota::NatGatewaysPerZone | Quota::NetworkLoadBalancers => None,
-    })
-}
-
-async fn used_vcpus(cloud: &Cloud) -> Result<f64, CloudError> {
-    let filter = Filter {
-        name: "instance-state-name".to_owned(),
-        values: vec!["pending".to_owned(), "running".to_owned()],
-    };
-    let instances = cloud.instances(&[], &[filter]).await?;
-    let kinds: BTreeSet<&str> = instances
-        .iter()
-        .map(|one| one.instance_type.as_str())
-        .collect();
-    if kinds.is_empty() {
-        return Ok(0.0);
-    }
-    let kinds: Vec<&str> = kinds.into_iter().collect();
-    let kinds = cloud.instance_types(&kinds).await?;
-    let vcpus = |kind: &str| kinds.iter().find(|one| one.instance_type == kind)?.vcpus();
-    Ok(instances
-        .iter()
-        .filter_map(|one| vcpus(&one.instance_type))
-        .map(f64::from)
-        .sum())
-}
-
 /// The VPC that the file names, with all that is in it.
 async fn network(cloud: &Cloud, file: &ClusterFile) -> Known<Option<Network>> {
     let Some(vpc) = &file.network.vpc else {
@@ -243,6 +195,13 @@ async fn host_images(cloud: &Cloud, source: Option<&Cloud>, file: &ClusterFile) 
             .iter()
             .map(|group| (group.name.clone(), group.arch(), own(&group.image))),
     );
+    wanted.extend(file.bastion.iter().map(|bastion| {
+        (
+            "the bastion".to_owned(),
+            bastion.arch(),
+            own(&bastion.image),
+        )
+    }));
     let asking = wanted.into_iter().map(|(whose, arch, own)| async move {
         let image = own.as_ref().unwrap_or(&file.image);
         host_image(cloud, source, image, whose, arch).await
@@ -258,6 +217,8 @@ async fn host_image(
     arch: Arch,
 ) -> HostImage {
     let is_to_be_made = wanted.copy.is_some() || wanted.build.is_some();
+    let region = wanted.copy.as_ref().map(|copy| copy.from_region.as_str());
+    let region = region.unwrap_or(cloud.region()).to_owned();
     let (asked, image) = if let Some(query) = &wanted.resolve {
         let asked = query
             .distribution
@@ -287,6 +248,7 @@ async fn host_image(
         arch,
         asked,
         is_to_be_made,
+        region,
         image,
     }
 }
@@ -415,7 +377,7 @@ async fn readers(at: &Surroundings) -> Known<Option<Audience>> {
 type MirrorFacts = (
     Known<Audit>,
     Known<Vec<super::facts::Read>>,
-    Option<Known<images::audit::Audit>>,
+    Option<Known<Registry>>,
 );
 
 async fn mirror(file: &ClusterFile, told: &Told, at: &Surroundings, asked: &Asked) -> MirrorFacts {
@@ -448,10 +410,11 @@ async fn registry(
     file: &ClusterFile,
     shelf: &Arc<dyn Shelf>,
     audit: &Known<Audit>,
-) -> Known<images::audit::Audit> {
+) -> Known<Registry> {
     let audit = audit.as_ref().map_err(Clone::clone)?;
     let names = file.images().map_err(|error| told(&error))?;
-    let wanted: BTreeSet<Reference> = names.iter().filter_map(|name| name.parse().ok()).collect();
+    let wanted: Result<BTreeSet<Reference>, _> = names.iter().map(|name| name.parse()).collect();
+    let wanted = wanted.map_err(|error| told(&error))?;
     let mut named = images::audit::named(audit.indexes());
     named.retain(|image, digests| {
         // Hosts pull what is newest under a tag.
@@ -460,9 +423,11 @@ async fn registry(
         digests.extend(newest);
         wanted.contains(image)
     });
-    images::audit::audit(shelf, &named, false)
-        .await
-        .map_err(|error| told(&error))
+    let unnamed = wanted.iter().filter(|image| !named.contains_key(image));
+    let unnamed = unnamed.map(ToString::to_string).collect();
+    let audit = images::audit::audit(shelf, &named, false).await;
+    let audit = audit.map_err(|error| told(&error))?;
+    Ok(Registry { audit, unnamed })
 }
 
 async fn registry_mirrors(urls: &[String]) -> BTreeMap<String, Known<u16>> {

@@ -154,7 +154,14 @@ fn hosts_in(file: &ClusterFile, zone: &str) -> u64 {
             0
         }
     });
-    members + nodes.sum::<u64>()
+    // Up to 1.17 they stand in the utility subnets; a few more are no matter there.
+    let bastion = file.bastion.iter().map(|bastion| {
+        let zones = &file.control_plane.zones;
+        let is_here = zones.iter().any(|one| one == zone);
+        let count = u64::from(bastion.count).div_ceil(zones.len().max(1) as u64);
+        if is_here { count } else { 0 }
+    });
+    members + nodes.sum::<u64>() + bastion.sum::<u64>()
 }
 
 fn judge_new(found: &mut Findings, network: &Network, subnet: &Placed, ranges: &[Cidr], vpc: &str) {
@@ -192,7 +199,12 @@ fn judge_new(found: &mut Findings, network: &Network, subnet: &Placed, ranges: &
 
 /// A public load balancer needs subnets that lead to the Internet, which kops would make where none is named.
 fn judge_utility(found: &mut Findings, file: &ClusterFile, told: &Told) {
-    let is_needed = file.topology == Topology::Private && file.api.kind == ApiKind::Public;
+    let who = match (file.api.kind, &file.bastion) {
+        (ApiKind::Public, _) => "a public API",
+        (ApiKind::Internal, Some(_)) => "a bastion",
+        (ApiKind::Internal, None) => return,
+    };
+    let is_needed = file.topology == Topology::Private;
     let made: Vec<&str> = told
         .placed
         .iter()
@@ -201,7 +213,10 @@ fn judge_utility(found: &mut Findings, file: &ClusterFile, told: &Told) {
         .collect();
     if is_needed && !made.is_empty() {
         found.warning(
-            format!("a public API needs utility subnets, and none is named in {}: kops makes them in your VPC", made.join(", ")),
+            format!(
+                "{who} needs utility subnets, and none is named in {}: kops makes them in your VPC",
+                made.join(", ")
+            ),
             "name existing ones with role: utility, unless that is what you want",
         );
     }

@@ -1,6 +1,6 @@
 //! Where images of containers come from: P14, P15 and P16.
 
-use super::facts::Facts;
+use super::facts::{Facts, Registry};
 use super::findings::Findings;
 use super::{Finding, Told};
 use crate::cluster::{ClusterFile, dead};
@@ -21,16 +21,26 @@ pub(super) fn images(file: &ClusterFile, facts: &Facts) -> Vec<Finding> {
         }
         return found.or_fine("");
     };
-    let Some(audit) = found.known(registry) else {
+    let Some(Registry { audit, unnamed }) = found.known(registry) else {
         return found.or_fine("");
     };
+    let place = &audit.place;
     if audit.images == 0 {
         found.error(
             format!(
-                "no release of the mirror says what images it has, so {} can't be compared",
-                audit.place
+                "no release of the mirror says what images it has, so {place} can't be compared"
             ),
             "run 'kops-mirror sync --images --to-registry …' for this release",
+        );
+    } else if !unnamed.is_empty() {
+        found.error(
+            format!(
+                "{} of {} images that the cluster asks for are in no release of the mirror: {}",
+                unnamed.len(),
+                unnamed.len() + audit.images,
+                some(unnamed)
+            ),
+            "run 'kops-mirror sync --images --to-registry …' for this release, with the same networking and options",
         );
     }
     let wrong: Vec<String> = audit
@@ -39,25 +49,29 @@ pub(super) fn images(file: &ClusterFile, facts: &Facts) -> Vec<Finding> {
         .filter_map(|(image, findings)| Some(format!("{image}: {}", findings.first()?)))
         .collect();
     if !wrong.is_empty() {
-        let more = match wrong.len().saturating_sub(TOLD) {
-            0 => String::new(),
-            more => format!("; and {more} more"),
-        };
         found.error(
             format!(
-                "{} of {} images are not as they should be at {}: {}{more}",
+                "{} of {} images are not as they should be at {place}: {}",
                 wrong.len(),
                 audit.images,
-                audit.place,
-                wrong[..wrong.len().min(TOLD)].join("; ")
+                some(&wrong)
             ),
             "run 'kops-mirror sync --images --to-registry …' again, or 'kops-mirror repair'",
         );
     }
     found.or_fine(format!(
-        "{} has all {} images under their digests",
-        audit.place, audit.images
+        "{place} has all {} images under their digests",
+        audit.images
     ))
+}
+
+/// The first few, and how many more there are.
+fn some(all: &[String]) -> String {
+    let first = all[..all.len().min(TOLD)].join("; ");
+    match all.len().saturating_sub(TOLD) {
+        0 => first,
+        more => format!("{first}; and {more} more"),
+    }
 }
 
 /// P15: the registry's name is one that kubelet logs in to.
@@ -99,25 +113,58 @@ pub(super) fn name(file: &ClusterFile) -> Vec<Finding> {
             "take a registry in the same region: traffic between regions is slow and paid for",
         );
     }
-    let iam = file
-        .overrides
-        .cluster
-        .as_ref()
-        .map(|over| &over["iam"]["allowContainerRegistry"]);
-    if iam.and_then(serde_yaml_ng::Value::as_bool) == Some(false) {
+    if !may_read_ecr(file) {
         found.error(
-            "overrides set iam.allowContainerRegistry to false, so hosts may not read ECR",
+            "overrides take iam.allowContainerRegistry away, so hosts may not read ECR",
             "leave that out",
         );
     }
-    // kops PR 15490: the pattern for ECR's hosts in China was wrong in what kubelet was given; such providers are known since 1.20.
-    if partition.is_china() && (20..27).contains(&file.kops_version.minor) {
-        found.warning(
-            format!("kops {} may give kubelet a pattern that no ECR in China fits, and pulls end with Unauthorized", file.kops_version),
-            "take kops 1.27 or newer (github.com/kubernetes/kops pull request 15490), or watch the first nodes",
-        );
+    if partition.is_china()
+        && let Some((why, remedy)) = unknown_in_china(file)
+    {
+        found.error(why, remedy);
     }
     found.or_fine(format!("{host} is an ECR that kubelet logs in to"))
+}
+
+/// Whether the manifest keeps `iam.allowContainerRegistry`, which every kops since 1.8 knows (pkg/apis/kops/cluster.go) and which is
+/// always rendered, once the overrides are over it.
+fn may_read_ecr(file: &ClusterFile) -> bool {
+    let Some(iam) = file
+        .overrides
+        .cluster
+        .as_ref()
+        .and_then(|over| over.get("iam"))
+    else {
+        return true;
+    };
+    let allows = iam.get("allowContainerRegistry");
+    iam.is_mapping() && allows.is_none_or(|allows| allows.as_bool() == Some(true))
+}
+
+/// Why kubelet has no login for any ECR in China, and what to do; None where it has.
+///
+/// Up to Kubernetes 1.26 kubelet logs in by itself, and knows China's hosts since 1.9 (kubernetes/kubernetes pull request 50108; what kops
+/// 1.8.1 vendors of 1.8 has amazonaws.com alone). From 1.27 on a program does that (`UsesExternalECRCredentialsProvider`), for hosts that
+/// fit the patterns that kops writes: the one for China was wrong in the one pre-release that had it first, 1.27.0-alpha.2, and right
+/// in 1.27.0-beta.1 (kubernetes/kops pull request 15490).
+fn unknown_in_china(file: &ClusterFile) -> Option<(String, &'static str)> {
+    let (kops, kubernetes) = (&file.kops_version, &file.kubernetes_version);
+    let is_new = kubernetes.minor >= 27;
+    if kubernetes.minor < 9 {
+        let why = format!(
+            "kubelet {kubernetes} logs in to no ECR in China: it looks for hosts under amazonaws.com alone"
+        );
+        return Some((
+            why,
+            "take Kubernetes 1.9 or newer, or a registry without a login",
+        ));
+    }
+    let is_wrong = is_new && kops.minor == 27 && kops.pre.as_str().starts_with("alpha.");
+    let why = format!(
+        "kops {kops} gives kubelet a pattern that no ECR in China fits, and pulls end with Unauthorized"
+    );
+    is_wrong.then_some((why, "take kops 1.27.0 or newer"))
 }
 
 /// P16: the mirrors of registries are alive.

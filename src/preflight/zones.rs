@@ -107,7 +107,18 @@ fn wanted(file: &ClusterFile) -> Vec<(String, &str, &[String])> {
         };
         (group.name.clone(), group.machine_type.as_str(), zones)
     });
-    std::iter::once(control_plane).chain(nodes).collect()
+    let bastion = file.bastion.iter().map(|bastion| {
+        let zones = file.control_plane.zones.as_slice();
+        (
+            "the bastion".to_owned(),
+            bastion.machine_type.as_str(),
+            zones,
+        )
+    });
+    std::iter::once(control_plane)
+        .chain(nodes)
+        .chain(bastion)
+        .collect()
 }
 
 /// The types of machines that the file names, each once.

@@ -2,7 +2,8 @@
 
 use serde::Deserialize;
 
-use crate::cloud::query::Fields;
+use super::Tag;
+use crate::cloud::query::{Fields, items};
 use crate::cloud::{Cloud, CloudError};
 
 /// An address that the account holds.
@@ -10,6 +11,8 @@ use crate::cloud::{Cloud, CloudError};
 #[serde(rename_all = "camelCase")]
 pub struct Address {
     pub public_ip: String,
+    #[serde(default, rename = "tagSet", deserialize_with = "items")]
+    pub tags: Vec<Tag>,
 }
 
 impl Cloud {

@@ -45,6 +45,7 @@ struct Page<T> {
         alias = "subnetSet",
         alias = "routeTableSet",
         alias = "vpcEndpointSet",
+        alias = "natGatewaySet",
         alias = "imagesSet",
         alias = "instanceTypeOfferingSet",
         alias = "instanceTypeSet",

@@ -41,6 +41,9 @@ pub struct Instance {
     pub public_ip_address: Option<String>,
     #[serde(default)]
     pub instance_type: String,
+    /// `spot`, `scheduled`; None: on demand.
+    #[serde(default, rename = "instanceLifecycle", deserialize_with = "text")]
+    pub lifecycle: Option<String>,
     /// ISO 8601 in UTC.
     #[serde(default)]
     pub launch_time: String,

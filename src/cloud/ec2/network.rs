@@ -131,6 +131,18 @@ pub struct VpcEndpoint {
     pub subnets: Vec<String>,
 }
 
+/// What lets hosts without a public address out.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct NatGateway {
+    pub nat_gateway_id: String,
+    pub subnet_id: String,
+    /// `pending`, `available`, `deleting`, `deleted`, `failed`
+    pub state: String,
+    #[serde(default, rename = "tagSet", deserialize_with = "items")]
+    pub tags: Vec<Tag>,
+}
+
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct Attribute {
@@ -179,6 +191,12 @@ impl Cloud {
             .await
     }
 
+    pub async fn nat_gateways(&self, filters: &[Filter]) -> Result<Vec<NatGateway>, CloudError> {
+        let fields = Fields::default().filters(filters);
+        self.described("DescribeNatGateways", "list NAT gateways", fields)
+            .await
+    }
+
     pub async fn vpc_endpoints(&self, filters: &[Filter]) -> Result<Vec<VpcEndpoint>, CloudError> {
         let fields = Fields::default().filters(filters);
         self.described("DescribeVpcEndpoints", "list VPC endpoints", fields)
@@ -202,6 +220,14 @@ mod tests {
             tables[0].associations[0].subnet_id.as_deref(),
             Some("subnet-1")
         );
+    }
+
+    #[test]
+    fn a_nat_gateway_is_read_with_its_tags() {
+        let xml = r"<DescribeNatGatewaysResponse><requestId>1</requestId><natGatewaySet><item><subnetId>subnet-1</subnetId><natGatewayAddressSet><item><publicIp>1.2.3.4</publicIp></item></natGatewayAddressSet><vpcId>vpc-1</vpcId><state>available</state><natGatewayId>nat-1</natGatewayId><connectivityType>public</connectivityType><tagSet><item><key>KubernetesCluster</key><value>prod</value></item></tagSet></item></natGatewaySet></DescribeNatGatewaysResponse>";
+        let (gateways, _) = read::<NatGateway>(xml);
+        assert_eq!(gateways[0].state, "available");
+        assert_eq!(gateways[0].tags, [Tag::new("KubernetesCluster", "prod")]);
     }
 
     #[test]

@@ -4,10 +4,14 @@ use std::collections::BTreeMap;
 
 use serde_json::{Map, json};
 
-use super::super::file::{ClusterFile, ControlPlane, NodeGroup};
+use super::super::file::{Bastion, ClusterFile, ControlPlane, NodeGroup};
 use super::{Found, Group, RenderError, yaml};
 use crate::asset::Arch;
 use crate::cluster::quorum::Spread;
+use crate::cluster::subnets::utility;
+
+/// The name of their group, as kops has it.
+pub(crate) const BASTIONS: &str = "bastions";
 
 pub(super) fn groups(file: &ClusterFile, found: &Found) -> Result<Vec<Group>, RenderError> {
     let spread = file.spread();
@@ -16,7 +20,9 @@ pub(super) fn groups(file: &ClusterFile, found: &Found) -> Result<Vec<Group>, Re
     let control_plane =
         control_plane.map(|(name, zone)| member(file, found, &file.control_plane, name, zone));
     let nodes = file.nodes.iter().map(|group| nodes(file, found, group));
-    control_plane.chain(nodes).collect()
+    let bastion = file.bastion.iter();
+    let bastion = bastion.map(|bastion| bastions(file, found, bastion));
+    control_plane.chain(nodes).chain(bastion).collect()
 }
 
 impl ClusterFile {
@@ -64,6 +70,29 @@ fn nodes(file: &ClusterFile, found: &Found, group: &NodeGroup) -> Result<Group, 
         taints: &group.taints,
     };
     hosts.group(file, found, group.name.clone())
+}
+
+/// As `kops create cluster --bastion` has them, but for their name in a zone: that is only for clusters that have one.
+fn bastions(file: &ClusterFile, found: &Found, bastion: &Bastion) -> Result<Group, RenderError> {
+    let zones = file.control_plane.zones.iter();
+    let subnets = zones.map(|zone| match file.era().bastions_are_public() {
+        true => utility(zone),
+        false => zone.clone(),
+    });
+    let hosts = Hosts {
+        role: "Bastion",
+        image: bastion.image.as_deref(),
+        machine_type: &bastion.machine_type,
+        arch: bastion.arch(),
+        min: bastion.count,
+        max: bastion.count,
+        root_volume_size: None,
+        subnets: subnets.collect(),
+        max_price: None,
+        labels: &BTreeMap::new(),
+        taints: &[],
+    };
+    hosts.group(file, found, BASTIONS.to_owned())
 }
 
 /// Hosts that are alike.

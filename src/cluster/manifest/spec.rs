@@ -174,9 +174,11 @@ fn etcd(file: &ClusterFile, name: &str, processor: &str) -> Value {
     let era = file.era();
     let spread = file.spread();
     let groups = spread.names(era.control_plane());
+    let is_encrypted = file.control_plane.encrypt_etcd;
+    let is_encrypted = is_encrypted.unwrap_or(era.encrypts_etcd());
     let members = groups.into_iter().zip(spread.etcd_members());
     let members: Vec<_> = members
-        .map(|(group, member)| match era.encrypts_etcd() {
+        .map(|(group, member)| match is_encrypted {
             true => json!({ "encryptedVolume": true, "instanceGroup": group, "name": member }),
             false => json!({ "instanceGroup": group, "name": member }),
         })

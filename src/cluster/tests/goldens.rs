@@ -3,7 +3,7 @@
 use super::*;
 
 /// The recipe: kops 1.8.1, an existing VPC, private topology, weave, one zone.
-const RECIPE: &str = "
+pub(super) const RECIPE: &str = "
 apiVersion: kops-mirror/v1
 name: cluster.k8s.local
 region: cn-north-1
@@ -47,7 +47,7 @@ registry: {containerRegistry: 123456789012.dkr.ecr.cn-northwest-1.amazonaws.com.
 tags: {owner: platform}
 ";
 
-fn rendered(text: &str) -> String {
+pub(super) fn rendered(text: &str) -> String {
     let file = ClusterFile::parse(text).unwrap_or_else(|error| panic!("{error}"));
     let base = format!(
         "https://my-mirror.s3.{}.amazonaws.com.cn/assets",
@@ -74,7 +74,7 @@ fn rendered(text: &str) -> String {
 }
 
 /// The recipe with other words in it.
-fn recipe(changes: &[(&str, &str)]) -> String {
+pub(super) fn recipe(changes: &[(&str, &str)]) -> String {
     changes.iter().fold(RECIPE.to_owned(), |text, (from, to)| {
         assert!(text.contains(from), "{from}");
         text.replace(from, to)

@@ -171,3 +171,32 @@ fn old_releases_have_their_own_rules() {
     assert!(!old("prod.k8s.local").contains("zone of Route 53"));
     assert!(old("prod.k8s.local").contains("ssh.publicKey"));
 }
+
+/// CopyImage needs no bucket, and neither does who carries blocks.
+#[test]
+fn only_an_object_between_partitions_needs_buckets() {
+    let copy = |region: &str, more: &str| {
+        let image = format!("{{copy: {{fromRegion: {region}, source: ami-1{more}}}}}");
+        ClusterFile::parse(&GOOD.replace("{use: ami-0123456789abcdef0}", &image))
+    };
+    for (region, more) in [
+        ("cn-northwest-1", ""),
+        ("cn-north-1", ", engine: store-restore"),
+        ("us-west-2", ", engine: ebs-direct"),
+        ("us-west-2", ", fromBucket: one, toBucket: other"),
+    ] {
+        assert!(copy(region, more).is_ok(), "{region}{more}");
+    }
+    for (region, more) in [
+        ("us-west-2", ""),
+        ("us-gov-west-1", ", engine: store-restore"),
+        ("us-west-2", ", fromBucket: one"),
+        ("us-west-2", ", toBucket: other"),
+    ] {
+        let Err(error) = copy(region, more) else {
+            panic!("{region}{more} was taken");
+        };
+        let said = error.to_string();
+        assert!(said.contains("image.copy.fromBucket"), "{said}");
+    }
+}

@@ -46,10 +46,47 @@ pub(super) async fn apply(
         Box::new(steps::StateStore(site.state_bucket().await?)),
     ];
     let had = site.site_mut()?.journal.made.clone();
-    let exit = ended(provision::run(&first, site.site_mut()?).await)?;
-    if exit != Exit::Done {
-        return Ok(exit);
+    if let Err((step, error)) = provision::run(&first, site.site_mut()?).await {
+        let before = Before::without_kops(had);
+        take_back(&mut site, args, None, &before, (step, &error)).await;
+        return ended(Err((step, error)));
     }
+    let ready = match ready(&mut site, args, rolls, &had).await {
+        Ok(ready) => ready,
+        Err(error) => {
+            if args.rollback {
+                let before = Before::without_kops(had);
+                undone(&mut site, None, &before, StepName::StateStore).await;
+            }
+            return Err(error);
+        }
+    };
+    let Ready {
+        kops,
+        steps,
+        before,
+    } = ready;
+    let result = under_lock(site.site_mut()?, &steps).await?;
+    if let Err((step, error)) = &result {
+        take_back(&mut site, args, Some(&kops), &before, (*step, error)).await;
+    }
+    ended(result)
+}
+
+/// What the steps after the state store's need.
+struct Ready {
+    kops: Arc<Kops>,
+    steps: Vec<Box<dyn Step>>,
+    before: Before,
+}
+
+/// Opens the state store, which is there by now; `had` was made by earlier runs, as far as the journal here tells.
+async fn ready(
+    site: &mut Worksite,
+    args: &ApplyArgs,
+    rolls: bool,
+    had: &[Made],
+) -> anyhow::Result<Ready> {
     let mut made_now = site.site()?.journal.made.clone();
     made_now.retain(|made| !had.contains(made));
     site.open_state_store().await?;
@@ -57,24 +94,37 @@ pub(super) async fn apply(
     let kops = Arc::new(site.kops().await?);
     let maker = site.image_maker(args.ssh.clone(), args.rollback).await?;
     let mut all: Vec<Box<dyn Step>> = vec![Box::new(steps::Network(cloud))];
-    all.extend(steps(&site, &kops, maker, args, rolls));
+    all.extend(steps(site, &kops, maker, args, rolls));
     let before = Before {
         made: without(&site.site()?.journal.made, &made_now),
         has_cluster: kops.read().await?.is_some(),
     };
-    let result = under_lock(site.site_mut()?, &all).await?;
-    if let Err((step, error)) = &result
-        && args.rollback
-        && !matches!(error, StepError::Stopped)
-    {
-        let rolled_back = rolling_back::roll_back(&mut site, &kops, &before, *step).await;
-        // Why the run failed is what the command ends with.
-        if let Err(error) = rolled_back {
-            let what = format!("{error:#}");
-            site.observer().event(&Event::Warned { what });
-        }
+    Ok(Ready {
+        kops,
+        steps: all,
+        before,
+    })
+}
+
+/// Rolls back where that was asked for, and nobody has stopped the run.
+async fn take_back(
+    site: &mut Worksite,
+    args: &ApplyArgs,
+    kops: Option<&Kops>,
+    before: &Before,
+    (step, error): (StepName, &StepError),
+) {
+    if args.rollback && !matches!(error, StepError::Stopped) {
+        undone(site, kops, before, step).await;
     }
-    ended(result)
+}
+
+/// Rolls back; that it failed is told beside why the run did, which the command ends with.
+async fn undone(site: &mut Worksite, kops: Option<&Kops>, before: &Before, step: StepName) {
+    if let Err(error) = rolling_back::roll_back(site, kops, before, step).await {
+        let what = format!("{error:#}");
+        site.observer().event(&Event::Warned { what });
+    }
 }
 
 /// What had been made before this run.

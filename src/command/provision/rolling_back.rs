@@ -15,10 +15,20 @@ pub(super) struct Before {
     pub(super) has_cluster: bool,
 }
 
-/// Removes what was made since, under the lock, and writes that down at the step that failed.
+impl Before {
+    /// Where kops was given nothing yet.
+    pub(super) fn without_kops(made: Vec<Made>) -> Self {
+        Self {
+            made,
+            has_cluster: false,
+        }
+    }
+}
+
+/// Removes what was made since, under the lock, and writes that down at the step that failed. kops is None where it was given nothing yet.
 pub(super) async fn roll_back(
     worksite: &mut Worksite,
-    kops: &Kops,
+    kops: Option<&Kops>,
     before: &Before,
     step: StepName,
 ) -> anyhow::Result<()> {
@@ -42,13 +52,16 @@ pub(super) async fn roll_back(
 /// All but the bucket. Gives what could not be removed.
 async fn undo(
     worksite: &mut Worksite,
-    kops: &Kops,
+    kops: Option<&Kops>,
     before: &Before,
     step: StepName,
 ) -> anyhow::Result<Vec<String>> {
     let mut removed = Vec::new();
     // Hosts may start from the image, and kops' state is in the bucket: where this fails, both stay for the next try.
-    if !before.has_cluster && kops.read().await?.is_some() {
+    if let Some(kops) = kops
+        && !before.has_cluster
+        && kops.read().await?.is_some()
+    {
         kops.delete().await?;
         removed.push(format!("the cluster {}", worksite.file.name));
     }

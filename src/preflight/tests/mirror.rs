@@ -188,11 +188,79 @@ fn a_registry_is_named_as_kubelet_knows_it() {
         let (got, said) = one(15, &registry(host), &Facts::unasked());
         assert_eq!(got, weight, "{said}");
     }
-    let refused = "image: {use: ami-1}\nregistry: {containerRegistry: 123456789012.dkr.ecr.cn-north-1.amazonaws.com.cn}\n\
-                   overrides: {cluster: {iam: {allowContainerRegistry: false}}}";
-    let refused = file_with(&[("image: {use: ami-1}", refused)]);
-    assert_eq!(one(15, &refused, &Facts::unasked()).0, Weight::Error);
     assert_eq!(one(14, &file(), &Facts::unasked()).0, Weight::Warning);
+}
+
+const WITH_ECR: &str = "image: {use: ami-1}\nregistry: {containerRegistry: 123456789012.dkr.ecr.cn-north-1.amazonaws.com.cn}\n";
+
+#[test]
+fn hosts_may_read_the_registry_unless_overrides_say_otherwise() {
+    for (over, weight) in [
+        ("iam: {allowContainerRegistry: false}", Weight::Error),
+        ("iam: {allowContainerRegistry: null}", Weight::Error),
+        ("iam: null", Weight::Error),
+        ("iam: {allowContainerRegistry: true}", Weight::Fine),
+        ("iam: {legacy: true}", Weight::Fine),
+        ("sshAccess: []", Weight::Fine),
+    ] {
+        let text = format!("{WITH_ECR}overrides: {{cluster: {{{over}}}}}");
+        let file = file_with(&[("image: {use: ami-1}", &text)]);
+        let (got, said) = one(15, &file, &Facts::unasked());
+        assert_eq!(got, weight, "{over}: {said}");
+    }
+}
+
+/// Which releases know ECR's hosts in China; those between know them as well as the newest.
+#[test]
+fn releases_whose_kubelet_has_no_login_for_china_are_told() {
+    let found = |kops: &str, kubernetes: &str, region: &str| {
+        let file = file_with(&[
+            ("kopsVersion: 1.36.2", &format!("kopsVersion: {kops}")),
+            (
+                "kubernetesVersion: 1.35.5",
+                &format!("kubernetesVersion: {kubernetes}"),
+            ),
+            (
+                "image: {use: ami-1}",
+                &format!("{WITH_ECR}ssh: {{publicKey: id.pub}}"),
+            ),
+        ]);
+        let text = serde_yaml_ng::to_string(&file).unwrap();
+        let suffix = match region {
+            "cn-north-1" => "amazonaws.com.cn",
+            _ => "amazonaws.com",
+        };
+        let text = text
+            .replace("cn-north-1", region)
+            .replace("amazonaws.com.cn", suffix);
+        one(15, &ClusterFile::parse(&text).unwrap(), &Facts::unasked())
+    };
+    for (kops, kubernetes) in [
+        ("1.9.2", "1.9.11"),
+        ("1.20.3", "1.20.15"),
+        ("1.24.5", "1.24.17"),
+        ("1.26.6", "1.26.15"),
+        ("1.27.0-alpha.2", "1.26.15"),
+        ("1.27.0-beta.1", "1.27.16"),
+        ("1.27.3", "1.27.16"),
+        ("1.36.2", "1.35.5"),
+    ] {
+        let (weight, said) = found(kops, kubernetes, "cn-north-1");
+        assert_eq!(weight, Weight::Fine, "{kops}: {said}");
+    }
+    for (kops, kubernetes, part) in [
+        ("1.8.1", "1.8.7", "under amazonaws.com alone"),
+        ("1.27.0-alpha.2", "1.27.16", "Unauthorized"),
+    ] {
+        let (weight, said) = found(kops, kubernetes, "cn-north-1");
+        assert_eq!(weight, Weight::Error, "{kops}: {said}");
+        assert!(said.contains(part), "{said}");
+        assert_eq!(
+            found(kops, kubernetes, "us-east-1").0,
+            Weight::Fine,
+            "{kops}"
+        );
+    }
 }
 
 #[test]
