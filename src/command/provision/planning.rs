@@ -60,6 +60,7 @@ pub(super) async fn make(site: &mut Worksite, given: Option<&Plan>) -> anyhow::R
         true => site.site()?.state.clone(),
         false => None,
     };
+    let journal = site.site_mut()?.journal.clone();
     let sights = sights(site, &manifest, state.as_ref()).await?;
     if let Some(given) = given {
         refuse_what_moved(given, &sights)?;
@@ -84,7 +85,7 @@ pub(super) async fn make(site: &mut Worksite, given: Option<&Plan>) -> anyhow::R
         return Ok(plan);
     };
     let lacking = site.image_to_come.as_deref();
-    let is_written = steps::is_written(&site.site()?.journal, &manifest);
+    let is_written = steps::is_written(&journal, &manifest);
     let previewed = provision::preview(
         options,
         &scratch,
@@ -126,7 +127,7 @@ pub(super) async fn make(site: &mut Worksite, given: Option<&Plan>) -> anyhow::R
             site.file.kops_version
         ));
     }
-    let is_residue = site.site()?.journal.residue == Some(previewed.preview.digest());
+    let is_residue = journal.residue == Some(previewed.preview.digest());
     if is_residue {
         plan.notes.push(steps::RESIDUE.to_owned());
     }
