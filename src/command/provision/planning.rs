@@ -83,8 +83,8 @@ pub(super) async fn make(site: &mut Worksite, given: Option<&Plan>) -> anyhow::R
         plan.has_changes = true;
         return Ok(plan);
     };
+    let is_written = steps::is_written(&site.site_mut()?.journal, &manifest);
     let lacking = site.image_to_come.as_deref();
-    let is_written = steps::is_written(&site.site()?.journal, &manifest);
     let previewed = provision::preview(
         options,
         &scratch,
