@@ -259,7 +259,7 @@ async fn who_has_a_network_is_not_asked_what_else_there_is() {
         "{told:?}"
     );
     let refused = (403, "AccessDenied".to_owned());
-    let operation = "elasticloadbalancing POST".to_owned();
+    let operation = "DescribeLoadBalancers".to_owned();
     site.world
         .overlay
         .orders()
