@@ -10,6 +10,7 @@ use serde::Deserialize;
 use serde_yaml_ng::Value;
 
 use super::{Answer, Kops, KopsError};
+use crate::digest::{Algorithm, Digest};
 
 /// What `update cluster` would do, in its own words.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -17,6 +18,13 @@ pub struct Preview {
     pub text: String,
     /// Whether it says that it would do anything.
     pub has_changes: bool,
+}
+
+impl Preview {
+    /// By which the same list is known again.
+    pub fn digest(&self) -> Digest {
+        Digest::of(Algorithm::Sha256, self.text.as_bytes())
+    }
 }
 
 /// How a cluster is.

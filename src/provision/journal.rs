@@ -6,6 +6,8 @@ use std::fmt;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
+use crate::digest::Digest;
+
 /// The version of this format; a reader refuses a newer one.
 const FORMAT: u32 = 1;
 
@@ -83,6 +85,10 @@ pub struct Journal {
     pub steps: BTreeMap<StepName, Entry>,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub made: Vec<Made>,
+    /// What kops goes on to list after its update, by its digest: some of what it lists it never does, such as the name of a gateway that
+    /// is not its own (1.8.1).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub residue: Option<Digest>,
 }
 
 /// A journal that can't be gone on with.
@@ -104,6 +110,7 @@ impl Journal {
             cluster: cluster.to_owned(),
             steps: BTreeMap::new(),
             made: Vec::new(),
+            residue: None,
         }
     }
 
@@ -161,6 +168,15 @@ impl Journal {
     /// Takes the newer of both for each step, and everything that either says was made: the one here may be lost, or another operator's
     /// in the state store be ahead.
     pub fn unite(&mut self, other: Self) {
+        let updated = |journal: &Self| {
+            journal
+                .steps
+                .get(&StepName::Resources)
+                .map(|entry| entry.at)
+        };
+        if updated(self) < updated(&other) {
+            self.residue = other.residue;
+        }
         for (step, entry) in other.steps {
             let is_older = |mine: &Entry| mine.at < entry.at;
             if self.steps.get(&step).is_none_or(is_older) {
@@ -207,6 +223,8 @@ mod tests {
         let mut there = here.clone();
         there.note(StepName::Mirror, StepState::Failed, "there, later");
         there.note(StepName::Image, StepState::Begun, "");
+        there.note(StepName::Resources, StepState::Done, "");
+        there.residue = Some(Digest::of(crate::digest::Algorithm::Sha256, b"a list"));
         let made = Made {
             kind: MadeKind::Image,
             id: "ami-1".to_owned(),

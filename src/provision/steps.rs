@@ -21,7 +21,7 @@ pub use self::manifest::Manifest;
 pub use self::network::Network;
 pub use self::preflight::Preflight;
 pub use self::ready::Ready;
-pub use self::resources::Resources;
+pub use self::resources::{RESIDUE, Resources};
 pub use self::state_store::StateStore;
 use super::journal::{StepName, StepState};
 use super::kept::{self, KeptError};

@@ -126,7 +126,12 @@ pub(super) async fn make(site: &mut Worksite, given: Option<&Plan>) -> anyhow::R
             site.file.kops_version
         ));
     }
-    plan.has_changes = plan.is_new || !plan.changes.is_empty() || previewed.preview.has_changes;
+    let is_residue = site.site()?.journal.residue == Some(previewed.preview.digest());
+    if is_residue {
+        plan.notes.push(steps::RESIDUE.to_owned());
+    }
+    let lists_changes = previewed.preview.has_changes && !is_residue;
+    plan.has_changes = plan.is_new || !plan.changes.is_empty() || lists_changes;
     plan.preview = previewed.preview.text;
     Ok(plan)
 }

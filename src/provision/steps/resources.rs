@@ -11,6 +11,9 @@ use crate::kops::Kops;
 use crate::provision::Site;
 use crate::provision::journal::StepName;
 
+/// What is said where kops lists what it never does.
+pub const RESIDUE: &str = "kops lists only what its update left as it is";
+
 #[derive(Debug)]
 pub struct Resources {
     pub kops: Arc<Kops>,
@@ -35,19 +38,20 @@ impl Step for Resources {
             });
         }
         let preview = self.kops.preview().await?;
-        match (
-            preview.has_changes,
-            site.acted.contains(&StepName::Resources),
-        ) {
-            (false, _) => Ok(Observed::Right("kops has nothing to change".to_owned())),
-            (true, false) => Ok(Observed::Wanting("kops has changes to make".to_owned())),
-            (true, true) => {
-                // Some resources never look to kops as it made them; what the cluster is like is the next steps' to see.
-                let what = "kops still lists changes after its update: see its record".to_owned();
-                site.observer.event(&Event::Warned { what });
-                Ok(Observed::Right("updated".to_owned()))
-            }
+        let listed = preview.has_changes.then(|| preview.digest());
+        if listed.is_none() || listed == site.journal.residue {
+            site.journal.residue = listed;
+            let what = listed.map_or("kops has nothing to change", |_| RESIDUE);
+            return Ok(Observed::Right(what.to_owned()));
         }
+        if !site.acted.contains(&StepName::Resources) {
+            return Ok(Observed::Wanting("kops has changes to make".to_owned()));
+        }
+        // Some resources never look to kops as it made them; what the cluster is like is the next steps' to see.
+        let what = "kops still lists changes after its update: see its record".to_owned();
+        site.observer.event(&Event::Warned { what });
+        site.journal.residue = listed;
+        Ok(Observed::Right("updated".to_owned()))
     }
 
     async fn act(&self, site: &mut Site) -> Result<(), StepError> {
@@ -57,7 +61,13 @@ impl Step for Resources {
                 self.kops.write_terraform(&folder).await?;
             }
             _ if self.rolls => self.kops.reconcile().await?,
-            _ => self.kops.update().await?,
+            _ => {
+                self.kops.update().await?;
+                // What it lists after that may be its own work that the cloud does not show yet.
+                if self.kops.preview().await?.has_changes {
+                    self.kops.update().await?;
+                }
+            }
         }
         Ok(())
     }

@@ -106,12 +106,17 @@ async fn comes_and_goes(site: &Site) {
     site.world.overlay.orders().offerings.insert(kind, zones);
     let network = Network::make(site).await;
     site.edit("network: {}", &network.words());
+    site.edit(
+        "count: 1, zones: [cn-north-1a]",
+        "count: 3, zones: [cn-north-1a, cn-north-1b]",
+    );
     let before = site.world.overlay.census(CHINA).await;
     site.run(&["plan"])
         .await
         .ends(3)
         .says("Will create resources");
     site.run(&["apply", "--yes"]).await.ends(0).says("is well");
+    // kops 1.8.1 goes on to list that the gateway gets its name, which it never gets.
     site.run(&["plan"]).await.ends(0);
     let now = site.world.overlay.census(CHINA).await;
     for kind in ["DescribeVpcs", "DescribeSubnets", "DescribeNatGateways"] {
@@ -136,10 +141,6 @@ async fn the_recipe_uses_it_and_leaves_it() {
     let Some(site) = Site::of_2018().await else {
         return;
     };
-    site.edit(
-        "count: 1, zones: [cn-north-1a]",
-        "count: 3, zones: [cn-north-1a, cn-north-1b]",
-    );
     site.edit("networking: calico", "networking: weave");
     comes_and_goes(&site).await;
 }

@@ -76,6 +76,10 @@ impl Documents {
         usize::try_from(counts.sum::<u64>()).expect("a few")
     }
 
+    pub(crate) fn is_in_shared_network(&self) -> bool {
+        self.cluster["spec"]["networkID"].is_string()
+    }
+
     pub(crate) fn first_image(&self) -> &str {
         let mut images = self
             .groups

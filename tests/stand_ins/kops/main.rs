@@ -278,7 +278,11 @@ impl Call {
         if is_update && !self.has("--yes") {
             let last = base.read("cluster-completed.spec").await;
             let is_as_was = last.is_none_or(|last| last == completed);
+            let names_gateway = self.minor < 10 && documents.is_in_shared_network();
             return Ok(match (wanted == there.len(), is_as_was) {
+                (true, true) if names_gateway => format!(
+                    "Will modify resources:\n  InternetGateway/{name}\n  \tName\t <nil> -> {name}\n\nMust specify --yes to apply changes\n"
+                ),
                 (true, true) => "No changes need to be applied\n".to_owned(),
                 (true, false) => {
                     "Will modify resources:\n  ManagedFile/cluster-completed.spec\n\nMust specify --yes to apply changes\n".to_owned()
