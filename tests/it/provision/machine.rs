@@ -68,6 +68,8 @@ async fn nothing_is_left_after_a_destroy() {
     assert_eq!(site.state_keys().await, Vec::<String>::new());
     // Again, with nothing there.
     site.run(&["destroy", "--yes"]).await.ends(0);
+    // And the name is free.
+    site.run(&["plan"]).await.ends(3).says("will be created");
 }
 
 /// A real kops tries again and again; its time ends that.
