@@ -7,9 +7,9 @@ use async_trait::async_trait;
 use super::{Observed, Step, StepError};
 use crate::digest::{Algorithm, Digest};
 use crate::kops::Kops;
-use crate::provision::kept::KeptError;
 use crate::provision::Site;
 use crate::provision::journal::{StepName, StepState};
+use crate::provision::kept::KeptError;
 
 #[derive(Debug)]
 pub struct Keys(pub Arc<Kops>);
