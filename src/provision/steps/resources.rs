@@ -6,7 +6,7 @@ use async_trait::async_trait;
 
 use super::{Observed, Step, StepError};
 use crate::cluster::TargetKind;
-use crate::events::Event;
+use crate::events::{Event, told};
 use crate::kops::Kops;
 use crate::provision::Site;
 use crate::provision::journal::StepName;
@@ -63,9 +63,12 @@ impl Step for Resources {
             _ if self.rolls => self.kops.reconcile().await?,
             _ => {
                 self.kops.update().await?;
-                // What it lists after that may be its own work that the cloud does not show yet.
-                if self.kops.preview().await?.has_changes {
-                    self.kops.update().await?;
+                // What it lists after that may be work that needed the first; what it can't do is not to fail what it did.
+                if self.kops.preview().await?.has_changes
+                    && let Err(error) = self.kops.update().await
+                {
+                    let what = format!("a second update came to nothing: {}", told(&error));
+                    site.observer.event(&Event::Warned { what });
                 }
             }
         }

@@ -388,6 +388,7 @@ impl Inner {
             "AuthorizeSecurityGroupIngress" | "AuthorizeSecurityGroupEgress" => {
                 self.authorize(asked).await
             }
+            "DescribeSecurityGroups" => self.security_groups(asked).await,
             "DeleteDhcpOptions" => self.delete_dhcp_options(asked).await,
             "DeleteKeyPair" => self.delete_key_pair(asked).await,
             "DeleteSubnet" => self.delete_subnet(asked).await,

@@ -56,6 +56,16 @@ impl Inner {
         self.forward(&asked).await
     }
 
+    /// And AWS tells of none for it.
+    pub(super) async fn security_groups(&self, asked: &Asked) -> Answer {
+        let (status, headers, body) = self.forward(asked).await;
+        let mut text = String::from_utf8_lossy(&body).into_owned();
+        for port in ["<fromPort>-1</fromPort>", "<toPort>-1</toPort>"] {
+            text = text.replace(port, "");
+        }
+        (status, headers, text.into())
+    }
+
     /// moto lets DHCP options go with their network, which AWS keeps.
     pub(super) async fn delete_dhcp_options(&self, asked: &Asked) -> Answer {
         let (status, headers, body) = self.forward(asked).await;
