@@ -210,3 +210,29 @@ fn cilium_that_keeps_its_state_in_etcd_has_a_cluster_of_its_own_there() {
     assert_eq!(names, ["main", "events", "cilium"]);
     assert_eq!(clusters[2]["etcdMembers"].as_sequence().unwrap().len(), 3);
 }
+
+/// kops refuses one that is secure without cert-manager, and takes it for secure unless told otherwise.
+#[test]
+fn metrics_server_says_that_it_is_insecure_where_nobody_makes_it_a_certificate() {
+    let metrics_server = |text: &str, more: &str| {
+        let text = rendered(&format!("{text}{more}"));
+        let cluster = text.split("---\n").next().unwrap();
+        let cluster: serde_yaml_ng::Value = serde_yaml_ng::from_str(cluster).unwrap();
+        let fields = serde_yaml_ng::to_string(&cluster["spec"]["metricsServer"]).unwrap();
+        fields.trim().replace('\n', ", ")
+    };
+    let alone = metrics_server(TODAY, "options: [metrics-server]\n");
+    assert_eq!(alone, "enabled: true, insecure: true");
+    let beside = metrics_server(TODAY, "options: [metrics-server, cert-manager]\n");
+    assert_eq!(beside, "enabled: true");
+    let own = "overrides: {cluster: {certManager: {enabled: true, managed: false}}}\n";
+    let own = metrics_server(TODAY, &format!("options: [metrics-server]\n{own}"));
+    assert_eq!(own, "enabled: true");
+    // The field came with the rule.
+    let before = recipe(&[
+        ("kopsVersion: 1.8.1", "kopsVersion: 1.19.3"),
+        ("kubernetesVersion: 1.8.7", "kubernetesVersion: 1.19.2"),
+    ]);
+    let before = metrics_server(&before, "options: [metrics-server]\n");
+    assert_eq!(before, "enabled: true");
+}
