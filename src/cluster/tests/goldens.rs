@@ -158,6 +158,25 @@ fn the_example_is_a_cluster() {
     assert_eq!(file.zones().len(), 3);
 }
 
+/// What the first command of the README does with it.
+#[test]
+fn the_example_renders_with_nothing_looked_up() {
+    let example = include_str!("../../../config/cluster.example.yaml");
+    let file = ClusterFile::parse(example).unwrap_or_else(|error| panic!("{error}"));
+    let base = "https://s3.cn-north-1.amazonaws.com.cn/my-mirror/prod";
+    let settings = file.settings(base.parse().unwrap(), None).unwrap();
+    let used = file.image.used.clone().expect("an image that is known");
+    let archs = file.archs().into_iter();
+    let found = Found {
+        images: archs.map(|arch| (arch, used.clone())).collect(),
+        ..Found::default()
+    };
+    let manifest = manifest(&file, &settings, &found).unwrap_or_else(|error| panic!("{error}"));
+    let subnets = manifest.cluster["spec"]["subnets"].as_sequence().unwrap();
+    assert_eq!(subnets.len(), 3);
+    assert_eq!(manifest.groups.len(), 4);
+}
+
 /// Every field, those in comments too: each list of fields that the reader knows is told by its refusal of another.
 #[test]
 fn the_example_shows_every_field() {
