@@ -24,9 +24,9 @@ const NOWHERE: &str = "no complete release has it";
 pub struct Coverage {
     pub files: usize,
     pub images: usize,
-    /// Images besides that a registry fetches by itself when it is asked for them.
+    /// Whether images are for a proxy to fetch, which is not looked at.
     #[serde(default)]
-    pub fetched_by_proxy: usize,
+    pub is_left_to_proxy: bool,
     pub uncovered: Vec<Uncovered>,
     /// What brings them; a plan of an older kops-mirror has none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -72,11 +72,9 @@ impl fmt::Display for Coverage {
         for one in &self.uncovered {
             write!(f, "\n  {}: {}", one.what, one.why)?;
         }
-        if self.fetched_by_proxy > 0 {
-            write!(
-                f,
-                "\n  {} images were mirrored to no registry: registry.containerProxy has to fetch them itself",
-                self.fetched_by_proxy
+        if self.is_left_to_proxy {
+            f.write_str(
+                "\n  no release says that images were mirrored to registry.containerProxy: it has to fetch them itself",
             )?;
         }
         match &self.remedy {
@@ -183,8 +181,8 @@ pub fn of_channel(channel: &Key, audit: &Audit) -> Option<Uncovered> {
 pub struct Images {
     /// How many have to have been mirrored.
     pub mirrored: usize,
-    /// How many are left to a proxy to fetch.
-    pub fetched_by_proxy: usize,
+    /// Whether they are left to a proxy to fetch.
+    pub is_left_to_proxy: bool,
     /// Those that have to have been mirrored, and that no index of the mirror has.
     pub uncovered: Vec<Uncovered>,
 }
@@ -193,15 +191,15 @@ pub struct Images {
 /// `containerProxy` may be a registry that fetches by itself, and is taken for one unless an index says that images were mirrored to it.
 pub fn of_images(file: &ClusterFile, indexes: &[Index]) -> Result<Images, ImagesError> {
     let entries = || indexes.iter().flat_map(|index| &index.release.images);
-    let names = file.images()?;
     let proxy = file.registry.container_proxy.as_ref();
     if proxy.is_some_and(|proxy| !entries().any(|entry| is_at(entry, proxy))) {
         return Ok(Images {
-            fetched_by_proxy: names.len(),
+            is_left_to_proxy: true,
             ..Images::default()
         });
     }
     let known: BTreeSet<&Reference> = entries().map(|entry| &entry.image).collect();
+    let names = file.images()?;
     let mut images = Images {
         mirrored: names.len(),
         ..Images::default()
@@ -303,7 +301,7 @@ mod tests {
         let of = |registry: &str, at: &str| of_images(&file(registry), &indexes(at)).unwrap();
         let elsewhere = "registry.example.cn/k8s/pause:3.10.1";
         let mirrored = of(REGISTRY, elsewhere);
-        assert_eq!(mirrored.fetched_by_proxy, 0);
+        assert!(!mirrored.is_left_to_proxy);
         assert!(mirrored.mirrored > 5);
         assert!(mirrored.uncovered.iter().all(|one| one.why == NOWHERE));
         // All but the one that an index has.
@@ -312,15 +310,15 @@ mod tests {
         let proxy = "containerProxy: registry.example.cn";
         let left = of(proxy, elsewhere);
         assert_eq!((left.mirrored, left.uncovered.len()), (0, 0));
-        assert_eq!(left.fetched_by_proxy, mirrored.mirrored);
+        assert!(left.is_left_to_proxy);
         let coverage = Coverage {
-            fetched_by_proxy: left.fetched_by_proxy,
+            is_left_to_proxy: left.is_left_to_proxy,
             ..Coverage::default()
         };
         assert!(coverage.is_whole());
         let told = coverage.to_string();
         assert!(
-            told.contains("registry.containerProxy has to fetch them itself"),
+            told.contains("registry.containerProxy: it has to fetch them itself"),
             "{told}"
         );
         // One that is a registry like another.

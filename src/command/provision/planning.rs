@@ -243,7 +243,7 @@ fn coverage(site: &Worksite, audit: &Audit) -> anyhow::Result<Coverage> {
     }
     let images = provision::of_images(&site.file, audit.indexes())?;
     coverage.images = images.mirrored;
-    coverage.fetched_by_proxy = images.fetched_by_proxy;
+    coverage.is_left_to_proxy = images.is_left_to_proxy;
     coverage.uncovered.extend(images.uncovered);
     coverage.remedy = Some(Remedy::of(&site.file, images.mirrored > 0));
     Ok(coverage)

@@ -130,5 +130,5 @@ async fn are_left_to_it(site: &Worksite) -> anyhow::Result<bool> {
         return Ok(false);
     };
     let images = provision::of_images(&site.file, audit.indexes())?;
-    Ok(images.fetched_by_proxy > 0)
+    Ok(images.is_left_to_proxy)
 }
