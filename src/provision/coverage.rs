@@ -221,11 +221,12 @@ fn is_at(entry: &ImageEntry, proxy: &str) -> bool {
         return false;
     };
     let name = format!("{}/{repository}", proxy.trim_end_matches('/'));
-    let rest = |at: &String| {
-        at.strip_prefix(&name)
-            .map(|rest| rest.starts_with([':', '@']))
+    // With a tag or a digest behind it.
+    let is_of = |at: &String| {
+        let rest = at.strip_prefix(&name);
+        rest.is_some_and(|rest| rest.is_empty() || rest.starts_with([':', '@']))
     };
-    entry.at.iter().any(|at| rest(at) == Some(true))
+    entry.at.iter().any(is_of)
 }
 
 /// Why it can't be said which images a cluster asks for.
