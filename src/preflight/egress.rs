@@ -102,7 +102,7 @@ fn judge_hosts(
                 "route it to a NAT gateway, or take public subnets with topology: public",
             ),
         Some(_) => {
-            if !has_s3_endpoint(network, table) {
+            if !is_elsewhere(file) && !has_s3_endpoint(network, table) {
                 found.warning(
                     format!("{name} has no gateway endpoint for S3: the mirror is read the long way, which costs, and a policy for endpoints refuses it"),
                     format!("add a gateway endpoint for S3 to {}: it costs nothing", table.route_table_id),
@@ -111,6 +111,12 @@ fn judge_hosts(
         }
         None => judge_closed(found, file, network, &name, table),
     }
+}
+
+/// Whether the mirror's bucket is in another region than the cluster.
+fn is_elsewhere(file: &ClusterFile) -> bool {
+    let region = file.mirror.region.as_ref();
+    region.is_some_and(|region| *region != file.region)
 }
 
 fn is_without_addresses(file: &ClusterFile, network: &Network, id: &str) -> bool {
@@ -136,8 +142,14 @@ fn judge_closed(
         .or(file.registry.container_proxy.as_ref());
     if registry.is_none() {
         found.error(
-            format!("{name} has no way out, and images are to come from registry.k8s.io"),
+            format!("{name} has no way out, and images are to come from public registries"),
             "mirror the images and name registry.containerRegistry, or give it a way out",
+        );
+    }
+    if is_elsewhere(file) {
+        found.error(
+            format!("{name} has no way out, and the mirror is in another region: an endpoint for S3 serves its own alone"),
+            format!("route {EVERYWHERE} to a NAT gateway, or mirror into a bucket in {}", file.region),
         );
     }
     let of_ecr: &[&str] = match registry.is_some_and(|host| host.contains(".dkr.ecr.")) {

@@ -452,7 +452,7 @@ async fn kops(options: Option<&KopsOptions>) -> Known<Option<Version>> {
         .map_err(|error| told(&error))
 }
 
-/// What bears the cluster's name, without instances that are gone: EC2 tells of these for an hour.
+/// What bears the cluster's name and is there: EC2 tells of the tags of instances and gateways for an hour after their end.
 async fn tagged(cloud: &Cloud, cluster: &str) -> Known<Vec<Tagged>> {
     let by_tag = [
         Filter::new("key", CLUSTER_TAG),
@@ -469,13 +469,22 @@ async fn tagged(cloud: &Cloud, cluster: &str) -> Known<Vec<Tagged>> {
     ];
     let asked = futures::try_join!(cloud.tags(&by_tag), cloud.instances(&[], &alive));
     let (tagged, alive) = asked.map_err(|error| told(&error))?;
-    let is_gone = |one: &Tagged| {
-        one.resource_type == "instance"
-            && !alive
-                .iter()
-                .any(|instance| instance.instance_id == one.resource_id)
+    let instances = alive.into_iter().map(|instance| instance.instance_id);
+    let mut there = BTreeMap::from([("i".to_owned(), Some(instances.collect()))]);
+    for one in &tagged {
+        if !there.contains_key(one.kind()) {
+            let tag = Filter::tag(CLUSTER_TAG, cluster);
+            let carriers = cloud.carriers(one.kind(), &tag).await;
+            // What may not be listed is taken for there.
+            let carriers = carriers.ok().flatten();
+            there.insert(one.kind().to_owned(), carriers);
+        }
+    }
+    let is_there = |one: &Tagged| {
+        let ids: Option<&BTreeSet<String>> = there[one.kind()].as_ref();
+        ids.is_none_or(|ids| ids.contains(&one.resource_id))
     };
-    Ok(tagged.into_iter().filter(|one| !is_gone(one)).collect())
+    Ok(tagged.into_iter().filter(is_there).collect())
 }
 
 /// Whether nodes read this bucket itself at an address, or something that stands before it.

@@ -112,6 +112,11 @@ pub(super) fn readers(file: &ClusterFile, facts: &Facts) -> Vec<Finding> {
         return found.or_fine("");
     };
     let at = &file.mirror.at;
+    // Objects may be public by their own ACL, of which the bucket's policy says nothing.
+    let audience = match audience {
+        Some(Audience::Nobody) if are_read(facts) => &Some(Audience::Everybody),
+        audience => audience,
+    };
     let is_china = Partition::of_region(&file.region).is_china();
     match audience {
         Some(Audience::Everybody) if is_china => found.warning(
@@ -135,6 +140,13 @@ pub(super) fn readers(file: &ClusterFile, facts: &Facts) -> Vec<Finding> {
         _ => "the mirror is read by an address of its own, whose access is not S3's affair"
             .to_owned(),
     })
+}
+
+/// Whether everything that was asked for without credentials came.
+fn are_read(facts: &Facts) -> bool {
+    let came =
+        |read: &Read| matches!(&read.answer, Ok(answer) if (200..300).contains(&answer.status));
+    matches!(&facts.reads, Ok(reads) if !reads.is_empty() && reads.iter().all(came))
 }
 
 /// P17: the addresses of the mirror are what kops takes.

@@ -15,7 +15,7 @@ pub(super) fn images(file: &ClusterFile, facts: &Facts) -> Vec<Finding> {
     let Some(registry) = &facts.registry else {
         if file.naming().is_none() {
             found.warning(
-                "images come from registry.k8s.io, which is slow or blocked in China",
+                "images come from public registries, which are slow or blocked in China",
                 "mirror them with 'kops-mirror sync --images --to-registry …' and name registry.containerRegistry",
             );
         }

@@ -85,6 +85,12 @@ pub async fn run(steps: &[Box<dyn Step>], site: &mut Site) -> Result<(), (StepNa
         let name = step.name();
         if let Err(error) = carry_out(step.as_ref(), site).await {
             let why = told(&error);
+            if matches!(error, StepError::Stopped) {
+                site.observer.event(&Event::Stepped {
+                    step: name.to_string(),
+                    what: "stopped: the same command goes on from there".to_owned(),
+                });
+            }
             site.journal.note(name, StepState::Failed, why);
             // The step's own failure is the one to tell.
             let _ = keep(site).await;

@@ -40,6 +40,15 @@ impl Filter {
 struct Page<T> {
     #[serde(
         alias = "addressesSet",
+        alias = "dhcpOptionsSet",
+        alias = "egressOnlyInternetGatewaySet",
+        alias = "securityGroupRuleSet",
+        alias = "internetGatewaySet",
+        alias = "keySet",
+        alias = "launchTemplates",
+        alias = "networkInterfaceSet",
+        alias = "securityGroupInfo",
+        alias = "volumeSet",
         alias = "availabilityZoneInfo",
         alias = "vpcSet",
         alias = "subnetSet",

@@ -91,6 +91,12 @@ fn public_reads_are_a_warning_and_none_an_error() {
         one(7, &file(), &facts(Some(Audience::Nobody))).0,
         Weight::Error
     );
+    // Objects may be public by themselves.
+    let read = Facts {
+        reads: Ok(vec![read(200, None)]),
+        ..facts(Some(Audience::Nobody))
+    };
+    assert_eq!(one(7, &file(), &read).0, Weight::Warning);
     let limited = Audience::Limited(vec!["vpce-0a".to_owned()]);
     assert_eq!(one(7, &file(), &facts(Some(limited))).0, Weight::Fine);
     assert_eq!(one(7, &file(), &facts(None)).0, Weight::Fine);

@@ -166,13 +166,45 @@ fn a_way_out_is_one_that_hosts_can_go() {
             Weight::Error,
             "no public addresses",
         ),
-        (network(table(None), &all), Weight::Error, "registry.k8s.io"),
+        (
+            network(table(None), &all),
+            Weight::Error,
+            "public registries",
+        ),
     ] {
         let found = found(9, &in_vpc(), &facts);
         assert_eq!(found.len(), 3, "{found:#?}");
         assert_eq!(found[0].weight, weight, "{found:#?}");
         assert!(found[0].to_string().contains(part), "{found:#?}");
     }
+}
+
+/// A gateway endpoint leads to the buckets of its own region.
+#[test]
+fn a_mirror_in_another_region_is_no_endpoint_s_affair() {
+    let elsewhere = |change: (&str, &str)| {
+        let mirror = ("mirror: {at: ", "mirror: {region: cn-northwest-1, at: ");
+        file_with(&[("network: {}", IN_VPC), mirror, change])
+    };
+    let open = elsewhere(("image: {use: ami-1}", "image: {use: ami-1}"));
+    let with_nat = network(table(Some("nat-1")), &[]);
+    assert_eq!(one(9, &open, &with_nat).0, Weight::Fine);
+    let registry = "image: {use: ami-1}\nregistry: {containerRegistry: 123456789012.dkr.ecr.cn-north-1.amazonaws.com.cn}";
+    let closed = elsewhere(("image: {use: ami-1}", registry));
+    let all = [
+        "s3",
+        "ec2",
+        "sts",
+        "elasticloadbalancing",
+        "autoscaling",
+        "ecr.api",
+        "ecr.dkr",
+    ];
+    let found = found(9, &closed, &network(table(None), &all));
+    assert!(
+        found[0].to_string().contains("in another region"),
+        "{found:#?}"
+    );
 }
 
 #[test]

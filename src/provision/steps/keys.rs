@@ -5,9 +5,11 @@ use std::sync::Arc;
 use async_trait::async_trait;
 
 use super::{Observed, Step, StepError};
+use crate::digest::{Algorithm, Digest};
 use crate::kops::Kops;
 use crate::provision::Site;
 use crate::provision::journal::{StepName, StepState};
+use crate::provision::kept::KeptError;
 
 #[derive(Debug)]
 pub struct Keys(pub Arc<Kops>);
@@ -18,15 +20,20 @@ impl Step for Keys {
         StepName::Keys
     }
 
-    /// kops tells of keys in a form that differs with each release, so what was done is remembered. Giving it the same key again
-    /// changes nothing.
+    /// kops tells of keys in a form that differs with each release, so what was done is remembered, with the digest of the key. Giving it
+    /// the same key again changes nothing.
     async fn observe(&self, site: &mut Site) -> Result<Observed, StepError> {
         let Some(path) = &site.file.ssh.public_key else {
             return Ok(Observed::Right(
                 "no key: nobody logs in to hosts".to_owned(),
             ));
         };
-        let given = format!("{} is known to kops", path.display());
+        let key = std::fs::read(path).map_err(|source| KeptError::File {
+            path: path.clone(),
+            source,
+        })?;
+        let digest = Digest::of(Algorithm::Sha256, &key);
+        let given = format!("{} is known to kops ({digest})", path.display());
         let entry = site.journal.steps.get(&StepName::Keys);
         let is_begun_here = site.acted.contains(&StepName::Keys);
         let is_done =

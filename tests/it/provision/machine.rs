@@ -77,6 +77,8 @@ async fn nothing_is_left_after_a_destroy() {
     assert_eq!(site.state_keys().await, Vec::<String>::new());
     // Again, with nothing there.
     site.run(&["destroy", "--yes"]).await.ends(0);
+    // And the name is free.
+    site.run(&["plan"]).await.ends(3).says("will be created");
 }
 
 /// A real kops tries again and again; its time ends that.
@@ -256,6 +258,37 @@ async fn an_apply_that_was_killed_goes_on() {
     site.run(&["apply", "--yes"]).await.ends(0);
     assert_eq!(site.instances().await, 2);
     site.run(&["plan"]).await.ends(0);
+}
+
+/// By Ctrl-C: the lock is let go, and the next run does not wait for it.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_apply_that_is_interrupted_says_so_and_goes_on() {
+    let Some(site) = Site::today().await else {
+        return;
+    };
+    let command = site.command(&["apply", "--yes"]);
+    let interrupted = tokio::task::spawn_blocking(move || interrupt_at(command, "resources:"));
+    let (code, said) = interrupted.await.unwrap();
+    assert_eq!(code, Some(130), "{said}");
+    assert!(said.contains("stopped: the same command goes on"), "{said}");
+    let lock = "_provision/china.k8s.local/.service/lease.json".to_owned();
+    assert!(!site.state_keys().await.contains(&lock));
+    site.run(&["apply", "--yes"]).await.ends(0);
+    assert_eq!(site.instances().await, 2);
+}
+
+/// The code that it ends with, and what it says after.
+fn interrupt_at(mut command: std::process::Command, step: &str) -> (Option<i32>, String) {
+    let mut child = command.spawn().unwrap();
+    let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
+    lines
+        .find(|line| line.as_ref().unwrap().starts_with(step))
+        .unwrap()
+        .unwrap();
+    let id = rustix::process::Pid::from_child(&child);
+    rustix::process::kill_process(id, rustix::process::Signal::INT).unwrap();
+    let said: Vec<_> = lines.map_while(Result::ok).collect();
+    (child.wait().unwrap().code(), said.join("\n"))
 }
 
 fn kill_at(mut command: std::process::Command, step: &str) -> bool {

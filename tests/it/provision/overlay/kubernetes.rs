@@ -122,8 +122,8 @@ fn role(instance: &Instance) -> &'static str {
         let key = format!("k8s.io/role/{role}");
         instance.tags.iter().any(|tag| tag.key == key)
     };
-    let roles = ["control-plane", "master"].into_iter();
-    roles.filter(|role| has(role)).next().unwrap_or("node")
+    let mut roles = ["control-plane", "master"].into_iter();
+    roles.find(|role| has(role)).unwrap_or("node")
 }
 
 fn node(instance: &Instance, kubernetes: &str) -> Value {
