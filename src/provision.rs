@@ -13,6 +13,7 @@ mod plan;
 mod preview;
 mod program;
 mod readback;
+mod remedy;
 mod removal;
 pub mod steps;
 
@@ -23,7 +24,7 @@ use std::sync::Arc;
 use tokio_util::sync::CancellationToken;
 
 pub use self::coverage::{
-    Coverage, ImagesError, Listed, Uncovered, of_channel, of_files, of_images, of_listing,
+    Coverage, Images, ImagesError, Listed, Uncovered, of_channel, of_files, of_images, of_listing,
 };
 pub use self::image::{ImageMaker, ImageSight, look_up};
 pub use self::journal::{Journal, Made, MadeKind, StepName, StepState};
@@ -33,6 +34,7 @@ pub use self::plan::{BadPlan, Moved, Plan, Sights};
 pub use self::preview::{Previewed, Scratch, preview};
 pub use self::program::{ProgramError, program};
 pub use self::readback::{Dropped, dropped, surplus};
+pub use self::remedy::Remedy;
 pub use self::removal::{Remnant, hosts, remnants};
 pub use self::steps::{Step, StepError, run};
 use crate::cluster::{ClusterFile, Found, Manifest};

@@ -5,7 +5,8 @@ use std::fmt;
 
 use super::era::{Dns, Mirrors};
 use super::file::{
-    API_VERSION, BuildEngine, ClusterFile, CopyEngine, Image, SubnetRole, TargetKind, Topology,
+    API_VERSION, ApiKind, BuildEngine, ClusterFile, CopyEngine, Image, SubnetRole, TargetKind,
+    Topology,
 };
 use super::subnets::Cidr;
 use super::{manifest, mirrors};
@@ -51,9 +52,11 @@ pub(super) fn problems(file: &ClusterFile) -> Vec<Problem> {
     control_plane(file, &mut problems);
     nodes(file, &mut problems);
     bastion(file, &mut problems);
+    api(file, &mut problems);
     subnets(file, &mut problems);
     image(&file.image, &file.region, &mut problems);
     registry(file, &mut problems);
+    options(file, &mut problems);
     let terraform = file.target.kind == TargetKind::Terraform;
     problems.unless(
         !terraform || file.target.folder.is_some(),
@@ -196,6 +199,17 @@ fn bastion(file: &ClusterFile, problems: &mut Problems) {
     });
 }
 
+/// kops refuses it since 1.25 (`validateClusterSpec`, commit d893c95059); before, it makes a load balancer that no subnet is left for.
+fn api(file: &ClusterFile, problems: &mut Problems) {
+    let has_no_subnet = file.topology == Topology::Public && file.api.kind == ApiKind::Internal;
+    let is_overridden = |field: &str| file.overrides.cluster_field(field).is_some();
+    let is_overridden = is_overridden("api") || is_overridden("subnets");
+    problems.unless(!has_no_subnet || is_overridden, "api.type", || {
+        "an internal load balancer stands in private subnets, and public topology has none: set topology: private, or api.type: public"
+            .to_owned()
+    });
+}
+
 fn subnets(file: &ClusterFile, problems: &mut Problems) {
     let zones = file.zones();
     let network = file.network.cidr.as_deref().map(str::parse::<Cidr>);
@@ -310,5 +324,18 @@ fn registry(file: &ClusterFile, problems: &mut Problems) {
                 });
             }
         }
+    }
+}
+
+fn options(file: &ClusterFile, problems: &mut Problems) {
+    let has_cert_manager = file.has_cert_manager();
+    for option in &file.options {
+        let is_right = has_cert_manager || !file.era().needs_cert_manager(*option);
+        problems.unless(is_right, "options", || {
+            let kops = &file.kops_version;
+            format!(
+                "kops {kops} takes {option} beside cert-manager only: add cert-manager, or where it is your own, 'certManager: {{enabled: true, managed: false}}' under overrides.cluster"
+            )
+        });
     }
 }

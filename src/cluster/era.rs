@@ -6,6 +6,7 @@
 use semver::Version;
 
 use super::file::{ClusterFile, Mode};
+use crate::catalogue::ClusterOption;
 use crate::layout::Layout;
 
 /// How a cluster's names are looked up.
@@ -127,6 +128,23 @@ impl Era {
     /// cilium does without kube-proxy, and listens on node ports (`addCiliumNetwork`).
     pub(super) fn cilium_replaces_kube_proxy(self) -> bool {
         self.since(19)
+    }
+
+    /// Whether kops refuses the option without cert-manager, from which its webhooks and relays have their certificates
+    /// (pkg/apis/kops/validation/validation.go). Of hubble 1.20.0 did not ask it yet.
+    pub(super) fn needs_cert_manager(self, option: ClusterOption) -> bool {
+        match option {
+            ClusterOption::AwsLoadBalancerController | ClusterOption::Hubble => self.since(20),
+            ClusterOption::SnapshotController => self.since(21),
+            ClusterOption::PodIdentityWebhook => self.since(23),
+            _ => false,
+        }
+    }
+
+    /// Since 1.20 kops refuses metrics-server without cert-manager unless `insecure` says in so many words what is the default all the
+    /// same: that the API server does not look at its certificate (`validateMetricsServer`).
+    pub(super) fn has_secure_metrics_server(self) -> bool {
+        self.since(20)
     }
 
     /// containerd is the default from Kubernetes 1.20 on (docs/releases/1.20-NOTES.md), and its mirrors are known since kops 1.19.

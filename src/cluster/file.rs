@@ -437,6 +437,11 @@ impl Overrides {
     fn is_empty(&self) -> bool {
         self.cluster.is_none() && self.instance_groups.is_empty()
     }
+
+    /// What is put over this field of the Cluster's `spec`, null included.
+    pub(super) fn cluster_field(&self, name: &str) -> Option<&Value> {
+        self.cluster.as_ref()?.get(name)
+    }
 }
 
 impl Default for Api {

@@ -248,3 +248,107 @@ fn globs(globs: &[Glob]) -> anyhow::Result<GlobSet> {
     set.build()
         .map_err(|error| anyhow::anyhow!("the globs can't be used: {}", told(&error)))
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use clap::Parser;
+
+    use super::*;
+    use crate::cli::Cli;
+    use crate::cluster::ClusterFile;
+    use crate::config::{Environment, Target};
+    use crate::events::Silent;
+    use crate::provision::Remedy;
+
+    const EXAMPLE: &str = include_str!("../../config/cluster.example.yaml");
+
+    /// The example with other words in it.
+    fn file(changes: &[(&str, &str)]) -> ClusterFile {
+        let text = changes.iter().fold(EXAMPLE.to_owned(), |text, (from, to)| {
+            assert!(text.contains(from), "{from}");
+            text.replace(from, to)
+        });
+        ClusterFile::parse(&text).unwrap_or_else(|error| panic!("{error}"))
+    }
+
+    /// The settings that the printed command has, as a shell and the command line read it.
+    fn typed(remedy: &Remedy) -> Config {
+        let words = std::process::Command::new("sh")
+            .args(["-c", &format!("printf '%s\\n' {remedy}")])
+            .output()
+            .unwrap();
+        let words = String::from_utf8(words.stdout).unwrap();
+        let is_program = |word: &&str| *word == "kops-mirror";
+        let variables = words.lines().take_while(|word| !is_program(word));
+        let variables = variables.map(|word| word.split_once('=').unwrap());
+        let environment: Environment = variables.collect();
+        let cli = Cli::try_parse_from(words.lines().skip_while(|word| !is_program(word)));
+        let cli = cli.unwrap_or_else(|error| panic!("{remedy}: {error}"));
+        cli.settings(&environment).unwrap()
+    }
+
+    /// The command that is printed where a mirror lacks something brings all that the cluster of the file asks for, there where it asks.
+    #[test]
+    fn the_command_for_a_cluster_selects_what_it_asks_for() {
+        let kops = |version: &'static str| ("kopsVersion: 1.36.2", version);
+        let kubernetes = |version: &'static str| ("kubernetesVersion: 1.35.5", version);
+        let key = (
+            "  # publicKey: id_ed25519.pub",
+            "  publicKey: id_ed25519.pub",
+        );
+        let registry = "containerRegistry: 123456789012.dkr.ecr.cn-north-1.amazonaws.com.cn/k8s";
+        for changes in [
+            vec![],
+            vec![("  # mode: auto", "  mode: base-url")],
+            vec![(
+                "# options: [metrics-server, node-local-dns]",
+                "options: [metrics-server, hubble, cert-manager, install-nerdctl]",
+            )],
+            vec![(registry, "containerProxy: registry.example.cn/all")],
+            vec![("at: s3://my-mirror/prod", "at: \"./the mirror's\"")],
+            vec![
+                kops("kopsVersion: 1.10.1"),
+                kubernetes("kubernetesVersion: 1.10.13"),
+                ("networking: cilium", "networking: calico"),
+                key,
+            ],
+            vec![
+                kops("kopsVersion: 1.8.1"),
+                kubernetes("kubernetesVersion: 1.8.7"),
+                ("networking: cilium", "networking: weave"),
+                key,
+            ],
+        ] {
+            let file = file(&changes);
+            let remedy = Remedy::of(&file, true);
+            let config = typed(&remedy);
+            let selected = offline(&config, None, &Silent).unwrap();
+            let (selection, wanted) = (&selected.selections[0], file.selection());
+            assert_eq!(
+                (&selection.kops, &selection.kubernetes, &selection.archs),
+                (&wanted.kops, &wanted.kubernetes, &wanted.archs)
+            );
+            assert_eq!(selection.networking, wanted.networking, "{remedy}");
+            assert_eq!(selection.options, wanted.options, "{remedy}");
+            let release = &selected.releases[0];
+            assert_eq!(release.release.layout, Some(file.layout().to_string()));
+            let keys: BTreeSet<_> = release.assets.iter().map(|asset| &asset.key).collect();
+            let lacks = file.files().unwrap().assets.into_iter();
+            let lacks: Vec<_> = lacks.filter(|asset| !keys.contains(&asset.key)).collect();
+            assert!(lacks.is_empty(), "{remedy}: {lacks:?}");
+            let images = references(&file.images().unwrap()).unwrap();
+            assert_eq!(release.images, images, "{remedy}");
+            assert_eq!(Some(config.registry.naming()), file.naming());
+            assert_eq!(config.to, [file.mirror.at.parse::<Target>().unwrap()]);
+        }
+    }
+
+    #[test]
+    fn images_are_left_out_of_it_where_a_proxy_fetches_them() {
+        let config = typed(&Remedy::of(&file(&[]), false));
+        assert!(!config.images && config.registry.to.is_empty());
+        assert_eq!(config.s3.region.as_deref(), Some("cn-north-1"));
+    }
+}

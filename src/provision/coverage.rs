@@ -1,27 +1,36 @@
 //! Whether the mirror has what the cluster will ask for, verified: nodes that miss one file loop for hours.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
 use url::Url;
 
+use super::remedy::Remedy;
 use crate::asset::{Asset, Key};
 use crate::audit::Audit;
 use crate::catalogue::CatalogueError;
 use crate::catalogue::listing::{Listing, ListingError};
 use crate::cluster::ClusterFile;
-use crate::digest::Digest;
-use crate::image::{BadReference, Reference};
-use crate::index::Index;
+use crate::image::{BadReference, Naming, Reference};
+use crate::index::{ImageEntry, Index};
 use crate::layout::Layout;
+
+/// Why something can't be had that was not mirrored.
+const NOWHERE: &str = "no complete release has it";
 
 /// What a cluster will ask for, and what of it is not there.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Coverage {
     pub files: usize,
     pub images: usize,
+    /// Whether images are for a proxy to fetch, which is not looked at.
+    #[serde(default)]
+    pub is_left_to_proxy: bool,
     pub uncovered: Vec<Uncovered>,
+    /// What brings them; a plan of an older kops-mirror has none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub remedy: Option<Remedy>,
 }
 
 /// Something that a node or kops will ask for in vain.
@@ -49,20 +58,31 @@ impl fmt::Display for Coverage {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (files, images) = (self.files, self.images);
         if self.is_whole() {
-            return write!(
+            write!(
                 f,
                 "{files} files and {images} images, all there and verified"
-            );
+            )?;
+        } else {
+            write!(
+                f,
+                "{} of {files} files and {images} images can't be had:",
+                self.uncovered.len()
+            )?;
         }
-        write!(
-            f,
-            "{} of {files} files and {images} images can't be had:",
-            self.uncovered.len()
-        )?;
         for one in &self.uncovered {
             write!(f, "\n  {}: {}", one.what, one.why)?;
         }
-        Ok(())
+        if self.is_left_to_proxy {
+            f.write_str(
+                "\n  no release says that images were mirrored to registry.containerProxy: it has to fetch them itself",
+            )?;
+        }
+        match &self.remedy {
+            Some(remedy) if !self.is_whole() => {
+                write!(f, "\n  To bring what this cluster asks for:\n    {remedy}")
+            }
+            _ => Ok(()),
+        }
     }
 }
 
@@ -72,7 +92,7 @@ pub fn of_files(wanted: &[Asset], audit: &Audit) -> Coverage {
     Coverage {
         files: wanted.len(),
         uncovered: uncovered(&keys, audit),
-        images: 0,
+        ..Coverage::default()
     }
 }
 
@@ -88,7 +108,7 @@ fn uncovered(keys: &[&Key], audit: &Audit) -> Vec<Uncovered> {
         let why = match (indexed.contains(key), audit.findings.get(*key)) {
             (_, Some(finding)) => finding.to_string(),
             (true, None) => continue,
-            (false, None) => "no complete release has it: run 'kops-mirror sync'".to_owned(),
+            (false, None) => NOWHERE.to_owned(),
         };
         let what = key.to_string();
         uncovered.push(Uncovered { what, why });
@@ -152,34 +172,61 @@ pub fn of_channel(channel: &Key, audit: &Audit) -> Option<Uncovered> {
     let is_missing = !audit.holds(channel);
     is_missing.then(|| Uncovered {
         what: channel.to_string(),
-        why: "kops reads its channel there: run 'kops-mirror sync', which brings it, or give mirror.channel".to_owned(),
+        why: "kops reads its channel there, unless mirror.channel names another".to_owned(),
     })
 }
 
-/// The images that it will ask for, with the digests that the mirror's indexes have of them; those that none has are uncovered.
-pub fn of_images(
-    file: &ClusterFile,
-    indexes: &[Index],
-) -> Result<(BTreeMap<Reference, Digest>, Vec<Uncovered>), ImagesError> {
-    let mut known = BTreeMap::new();
-    for entry in indexes.iter().flat_map(|index| &index.release.images) {
-        known.insert(entry.image.clone(), entry.digest);
+/// The images that a cluster will ask for.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Images {
+    /// How many have to have been mirrored.
+    pub mirrored: usize,
+    /// Whether they are left to a proxy to fetch.
+    pub is_left_to_proxy: bool,
+    /// Those that have to have been mirrored, and that no index of the mirror has.
+    pub uncovered: Vec<Uncovered>,
+}
+
+/// The images that it will ask for, held against the mirror's indexes. `containerRegistry` has what was mirrored there and nothing else;
+/// `containerProxy` may be a registry that fetches by itself, and is taken for one unless an index says that images were mirrored to it.
+pub fn of_images(file: &ClusterFile, indexes: &[Index]) -> Result<Images, ImagesError> {
+    let entries = || indexes.iter().flat_map(|index| &index.release.images);
+    let proxy = file.registry.container_proxy.as_ref();
+    if proxy.is_some_and(|proxy| !entries().any(|entry| is_at(entry, proxy))) {
+        return Ok(Images {
+            is_left_to_proxy: true,
+            ..Images::default()
+        });
     }
-    let mut images = BTreeMap::new();
-    let mut uncovered = Vec::new();
-    for name in file.images()? {
-        let reference: Reference = name.parse()?;
-        match known.get(&reference) {
-            Some(digest) => {
-                images.insert(reference, *digest);
-            }
-            None => uncovered.push(Uncovered {
+    let known: BTreeSet<&Reference> = entries().map(|entry| &entry.image).collect();
+    let names = file.images()?;
+    let mut images = Images {
+        mirrored: names.len(),
+        ..Images::default()
+    };
+    for name in names {
+        if !known.contains(&name.parse::<Reference>()?) {
+            images.uncovered.push(Uncovered {
                 what: name,
-                why: "no complete release has it: run 'kops-mirror sync --images'".to_owned(),
-            }),
+                why: NOWHERE.to_owned(),
+            });
         }
     }
-    Ok((images, uncovered))
+    Ok(images)
+}
+
+/// Whether an image was mirrored to this proxy, under the name that kops has for it there.
+fn is_at(entry: &ImageEntry, proxy: &str) -> bool {
+    let Ok(repository) = Naming::ContainerProxy.repository(&entry.image) else {
+        return false;
+    };
+    let name = format!("{}/{repository}", proxy.trim_end_matches('/'));
+    // With a tag or a digest behind it.
+    let is_of = |at: &String| {
+        let rest = at.strip_prefix(&name);
+        rest.is_some_and(|rest| rest.is_empty() || rest.starts_with([':', '@']))
+    };
+    entry.at.iter().any(is_of)
 }
 
 /// Why it can't be said which images a cluster asks for.
@@ -194,6 +241,8 @@ pub enum ImagesError {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::digest::{Algorithm, Digest};
+    use crate::index::Release;
 
     #[test]
     fn what_kops_lists_is_found_by_its_address_in_the_mirror_or_by_its_own() {
@@ -227,5 +276,83 @@ mod tests {
         assert_eq!(keys.first().unwrap(), "kops/1.36.2/linux/amd64/nodeup");
         assert_eq!(keys.len(), 2);
         assert_eq!(elsewhere, ["github.com"]);
+    }
+
+    #[test]
+    fn a_proxy_fetches_what_was_not_mirrored_to_it() {
+        const FILE: &str = include_str!("../../config/cluster.example.yaml");
+        const REGISTRY: &str =
+            "containerRegistry: 123456789012.dkr.ecr.cn-north-1.amazonaws.com.cn/k8s";
+        let file = |registry: &str| {
+            assert!(FILE.contains(REGISTRY));
+            ClusterFile::parse(&FILE.replace(REGISTRY, registry)).unwrap()
+        };
+        let indexes = |at: &str| {
+            let digest = Digest::of(Algorithm::Sha256, b"");
+            let image = ImageEntry {
+                image: "registry.k8s.io/pause:3.10.1".parse().unwrap(),
+                digest,
+                at: vec![at.to_owned()],
+            };
+            let release = Release::default();
+            let mut index = Index::of(release, Vec::new(), Vec::new(), None);
+            index.release.images.push(image);
+            vec![index]
+        };
+        let of = |registry: &str, at: &str| of_images(&file(registry), &indexes(at)).unwrap();
+        let elsewhere = "registry.example.cn/k8s/pause:3.10.1";
+        let mirrored = of(REGISTRY, elsewhere);
+        assert!(!mirrored.is_left_to_proxy);
+        assert!(mirrored.mirrored > 5);
+        assert!(mirrored.uncovered.iter().all(|one| one.why == NOWHERE));
+        // All but the one that an index has.
+        assert_eq!(mirrored.uncovered.len(), mirrored.mirrored - 1);
+        // A proxy of which no index knows: the path that images were mirrored to is not that of its names.
+        let proxy = "containerProxy: registry.example.cn";
+        let left = of(proxy, elsewhere);
+        assert_eq!((left.mirrored, left.uncovered.len()), (0, 0));
+        assert!(left.is_left_to_proxy);
+        let coverage = Coverage {
+            is_left_to_proxy: left.is_left_to_proxy,
+            ..Coverage::default()
+        };
+        assert!(coverage.is_whole());
+        let told = coverage.to_string();
+        assert!(
+            told.contains("registry.containerProxy: it has to fetch them itself"),
+            "{told}"
+        );
+        // One that is a registry like another.
+        let proxied = of(proxy, "registry.example.cn/pause:3.10.1");
+        assert_eq!(proxied, mirrored);
+    }
+
+    #[test]
+    fn what_brings_it_is_said_once_and_only_where_something_is_missing() {
+        let file = ClusterFile::parse(include_str!("../../config/cluster.example.yaml")).unwrap();
+        let mut coverage = Coverage {
+            files: 2,
+            remedy: Some(Remedy::of(&file, true)),
+            ..Coverage::default()
+        };
+        assert_eq!(
+            coverage.to_string(),
+            "2 files and 0 images, all there and verified"
+        );
+        let missing = |what: &str| Uncovered {
+            what: what.to_owned(),
+            why: NOWHERE.to_owned(),
+        };
+        coverage.add_uncovered(vec![missing("one"), missing("other")]);
+        let told = coverage.to_string();
+        assert_eq!(told.matches("kops-mirror sync").count(), 1, "{told}");
+        assert!(told.lines().all(|line| line.len() <= 110), "{told}");
+        let unlined = told.replace(" \\\n     ", "");
+        assert!(
+            unlined.contains(
+                "kops-mirror sync --kops 1.36.2 --kubernetes v1.35.5 --networking cilium"
+            ),
+            "{unlined}"
+        );
     }
 }

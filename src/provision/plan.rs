@@ -122,6 +122,15 @@ impl Plan {
         }
         obstacles
     }
+
+    /// As people read it, who carry it out with this command: `provision apply`.
+    pub fn told(&self, command: &str) -> String {
+        Told {
+            plan: self,
+            command,
+        }
+        .to_string()
+    }
 }
 
 impl Sights {
@@ -173,39 +182,47 @@ impl fmt::Display for Moved {
     }
 }
 
-impl fmt::Display for Plan {
+/// A plan as people read it.
+struct Told<'a> {
+    plan: &'a Plan,
+    command: &'a str,
+}
+
+impl fmt::Display for Told<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let what = if self.is_new {
+        let plan = self.plan;
+        let what = if plan.is_new {
             "will be created"
         } else {
             "is there"
         };
-        writeln!(f, "Cluster      {} {what}", self.cluster)?;
-        for (arch, image) in &self.sights.images {
+        writeln!(f, "Cluster      {} {what}", plan.cluster)?;
+        for (arch, image) in &plan.sights.images {
             writeln!(f, "Image        {arch}: {image}")?;
         }
-        writeln!(f, "Mirror       {}", self.coverage)?;
-        for finding in &self.findings {
+        writeln!(f, "Mirror       {}", plan.coverage)?;
+        for finding in &plan.findings {
             writeln!(f, "{finding}")?;
         }
-        for refusal in &self.refusals {
+        for refusal in &plan.refusals {
             writeln!(f, "Refused      {refusal}")?;
         }
-        for note in &self.notes {
+        for note in &plan.notes {
             writeln!(f, "Note         {note}")?;
         }
-        for change in &self.changes {
+        for change in &plan.changes {
             writeln!(f, "Changes      {change}")?;
         }
-        if !self.preview.trim().is_empty() {
+        if !plan.preview.trim().is_empty() {
             writeln!(f, "kops says:")?;
-            self.preview
+            plan.preview
                 .lines()
                 .try_for_each(|line| writeln!(f, "  {line}"))?;
         }
-        match (self.obstacles().len(), self.has_changes) {
-            (0, true) => writeln!(f, "'provision apply' will do this."),
+        match (plan.obstacles().len(), plan.has_changes) {
+            (0, true) => writeln!(f, "'{}' will do this.", self.command),
             (0, false) => writeln!(f, "Nothing is to be done."),
+            (1, _) => writeln!(f, "1 thing stands in the way: see above."),
             (count, _) => writeln!(f, "{count} things stand in the way: see above."),
         }
     }
@@ -254,5 +271,34 @@ mod tests {
             ..sights()
         };
         assert_eq!(plan.moved(&edited).len(), 1);
+    }
+
+    #[test]
+    fn the_last_line_says_what_may_be_done_now() {
+        let last = |plan: &Plan, command: &str| {
+            let told = plan.told(command);
+            told.lines().last().unwrap().to_owned()
+        };
+        let mut plan = Plan::new("prod.k8s.local", sights());
+        assert_eq!(last(&plan, "provision apply"), "Nothing is to be done.");
+        plan.has_changes = true;
+        assert_eq!(
+            last(&plan, "provision apply"),
+            "'provision apply' will do this."
+        );
+        assert_eq!(
+            last(&plan, "provision upgrade"),
+            "'provision upgrade' will do this."
+        );
+        plan.refusals.push("one".to_owned());
+        assert_eq!(
+            last(&plan, "provision apply"),
+            "1 thing stands in the way: see above."
+        );
+        plan.refusals.push("another".to_owned());
+        assert_eq!(
+            last(&plan, "provision apply"),
+            "2 things stand in the way: see above."
+        );
     }
 }

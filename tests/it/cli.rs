@@ -275,3 +275,14 @@ fn the_version_is_told() {
     let wanted = concat!("kops-mirror ", env!("CARGO_PKG_VERSION"), "\n");
     assert_eq!(text(&output.stdout), wanted);
 }
+
+/// The first command of the README's chapter about a cluster, with the example as it stands.
+#[test]
+fn the_example_of_a_cluster_is_rendered_offline() {
+    let example = concat!(env!("CARGO_MANIFEST_DIR"), "/config/cluster.example.yaml");
+    let output = run(&["provision", "render", "-f", example, "--offline"]);
+    assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
+    let manifest = text(&output.stdout);
+    assert_eq!(manifest.matches("kind: InstanceGroup").count(), 4);
+    assert!(manifest.contains("cidr: 10.0.64.0/19"), "{manifest}");
+}

@@ -1,6 +1,7 @@
 //! What the options of a cluster are in its spec. Where each stands is told with [`ClusterOption`].
 
 use serde_json::{Value, json};
+use serde_yaml_ng::Value as Yaml;
 
 use super::super::file::ClusterFile;
 use crate::catalogue::ClusterOption;
@@ -32,7 +33,10 @@ pub(super) fn fields(file: &ClusterFile, option: ClusterOption) -> Value {
         ClusterOption::ClusterAutoscaler => json!({ "clusterAutoscaler": enabled }),
         ClusterOption::Hubble => json!({ "networking": { "cilium": { "hubble": enabled } } }),
         ClusterOption::Karpenter => json!({ "karpenter": enabled }),
-        ClusterOption::MetricsServer => json!({ "metricsServer": enabled }),
+        ClusterOption::MetricsServer => match is_insecure(file) {
+            true => json!({ "metricsServer": { "enabled": true, "insecure": true } }),
+            false => json!({ "metricsServer": enabled }),
+        },
         ClusterOption::NodeLocalDns => {
             json!({ "kubeDNS": { "provider": "CoreDNS", "nodeLocalDNS": enabled } })
         }
@@ -40,5 +44,25 @@ pub(super) fn fields(file: &ClusterFile, option: ClusterOption) -> Value {
         ClusterOption::NvidiaGpu => json!({ "containerd": { "nvidiaGPU": enabled } }),
         ClusterOption::PodIdentityWebhook => json!({ "podIdentityWebhook": enabled }),
         ClusterOption::SnapshotController => json!({ "snapshotController": enabled }),
+    }
+}
+
+/// Whether metrics-server is to go without a certificate that is looked at.
+fn is_insecure(file: &ClusterFile) -> bool {
+    file.era().has_secure_metrics_server() && !file.has_cert_manager()
+}
+
+impl ClusterFile {
+    /// Whether kops will find cert-manager in the spec, managed by kops or not.
+    pub(in crate::cluster) fn has_cert_manager(&self) -> bool {
+        let is_option = self.options.contains(&ClusterOption::CertManager);
+        match self.overrides.cluster_field("certManager") {
+            None => is_option,
+            Some(Yaml::Null) => false,
+            Some(fields) => match fields.get("enabled") {
+                None => is_option,
+                Some(is_enabled) => is_enabled.as_bool() == Some(true),
+            },
+        }
     }
 }

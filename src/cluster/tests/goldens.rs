@@ -158,6 +158,25 @@ fn the_example_is_a_cluster() {
     assert_eq!(file.zones().len(), 3);
 }
 
+/// What the first command of the README does with it.
+#[test]
+fn the_example_renders_with_nothing_looked_up() {
+    let example = include_str!("../../../config/cluster.example.yaml");
+    let file = ClusterFile::parse(example).unwrap_or_else(|error| panic!("{error}"));
+    let base = "https://s3.cn-north-1.amazonaws.com.cn/my-mirror/prod";
+    let settings = file.settings(base.parse().unwrap(), None).unwrap();
+    let used = file.image.used.clone().expect("an image that is known");
+    let archs = file.archs().into_iter();
+    let found = Found {
+        images: archs.map(|arch| (arch, used.clone())).collect(),
+        ..Found::default()
+    };
+    let manifest = manifest(&file, &settings, &found).unwrap_or_else(|error| panic!("{error}"));
+    let subnets = manifest.cluster["spec"]["subnets"].as_sequence().unwrap();
+    assert_eq!(subnets.len(), 3);
+    assert_eq!(manifest.groups.len(), 4);
+}
+
 /// Every field, those in comments too: each list of fields that the reader knows is told by its refusal of another.
 #[test]
 fn the_example_shows_every_field() {
@@ -209,4 +228,30 @@ fn cilium_that_keeps_its_state_in_etcd_has_a_cluster_of_its_own_there() {
         .collect();
     assert_eq!(names, ["main", "events", "cilium"]);
     assert_eq!(clusters[2]["etcdMembers"].as_sequence().unwrap().len(), 3);
+}
+
+/// kops refuses one that is secure without cert-manager, and takes it for secure unless told otherwise.
+#[test]
+fn metrics_server_says_that_it_is_insecure_where_nobody_makes_it_a_certificate() {
+    let metrics_server = |text: &str, more: &str| {
+        let text = rendered(&format!("{text}{more}"));
+        let cluster = text.split("---\n").next().unwrap();
+        let cluster: serde_yaml_ng::Value = serde_yaml_ng::from_str(cluster).unwrap();
+        let fields = serde_yaml_ng::to_string(&cluster["spec"]["metricsServer"]).unwrap();
+        fields.trim().replace('\n', ", ")
+    };
+    let alone = metrics_server(TODAY, "options: [metrics-server]\n");
+    assert_eq!(alone, "enabled: true, insecure: true");
+    let beside = metrics_server(TODAY, "options: [metrics-server, cert-manager]\n");
+    assert_eq!(beside, "enabled: true");
+    let own = "overrides: {cluster: {certManager: {enabled: true, managed: false}}}\n";
+    let own = metrics_server(TODAY, &format!("options: [metrics-server]\n{own}"));
+    assert_eq!(own, "enabled: true");
+    // The field came with the rule.
+    let before = recipe(&[
+        ("kopsVersion: 1.8.1", "kopsVersion: 1.19.3"),
+        ("kubernetesVersion: 1.8.7", "kubernetesVersion: 1.19.2"),
+    ]);
+    let before = metrics_server(&before, "options: [metrics-server]\n");
+    assert_eq!(before, "enabled: true");
 }

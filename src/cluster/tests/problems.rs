@@ -126,6 +126,11 @@ fn each_wrong_field_is_named_with_what_to_do() {
         ),
         (
             "network: {}",
+            "network: {}\ntopology: public",
+            "api.type: an internal load balancer stands in private subnets",
+        ),
+        (
+            "network: {}",
             "network: {}\ntarget: {type: terraform}",
             "need a folder",
         ),
@@ -145,6 +150,53 @@ fn each_wrong_field_is_named_with_what_to_do() {
         let told = told(from, to);
         assert!(told.contains(wanted), "{to}: {told}");
     }
+}
+
+#[test]
+fn public_topology_has_a_public_api_or_says_itself_where_it_is() {
+    for more in [
+        "topology: public\napi: {type: public}",
+        "topology: private\napi: {type: internal}",
+        "topology: public\noverrides: {cluster: {api: {loadBalancer: {type: Public}}}}",
+    ] {
+        let text = GOOD.replace("network: {}", &format!("network: {{}}\n{more}"));
+        assert!(ClusterFile::parse(&text).is_ok(), "{more}");
+    }
+}
+
+/// Since when kops asks for it is in its validation.
+#[test]
+fn an_option_that_needs_cert_manager_is_refused_without() {
+    let read = |kops: &str, more: &str| {
+        let minor = kops.rsplit_once('.').unwrap().0;
+        let more = format!("network: {{}}\nnetworking: cilium\nssh: {{publicKey: id.pub}}\n{more}");
+        let text = GOOD.replace("1.36.2", kops).replace("network: {}", &more);
+        let text = text.replace("1.35.5", &format!("{minor}.2"));
+        ClusterFile::parse(&text).map_err(|error| format!("{more}: {error}"))
+    };
+    let own = "overrides: {cluster: {certManager: {enabled: true, managed: false}}}";
+    for (option, since) in [
+        ("aws-load-balancer-controller", "1.20.3"),
+        ("hubble", "1.20.3"),
+        ("snapshot-controller", "1.21.5"),
+        ("pod-identity-webhook", "1.23.4"),
+    ] {
+        for kops in [since, "1.36.2"] {
+            let alone = format!("options: [{option}]");
+            let error = read(kops, &alone).unwrap_err();
+            let wanted = format!("options: kops {kops} takes {option} beside cert-manager only");
+            assert!(error.contains(&wanted), "{error}");
+            read(kops, &format!("{alone}\n{own}")).unwrap();
+            let beside = format!("options: [{option}, cert-manager]");
+            read(kops, &beside).unwrap();
+            for over in ["null", "{enabled: false}"] {
+                let over = format!("overrides: {{cluster: {{certManager: {over}}}}}");
+                read(kops, &format!("{beside}\n{over}")).unwrap_err();
+            }
+        }
+    }
+    read("1.19.3", "options: [hubble]").unwrap();
+    read("1.36.2", "options: [metrics-server]").unwrap();
 }
 
 #[test]

@@ -26,7 +26,12 @@ pub(super) async fn apply(
     let given = given(&site, args)?;
     let plan = planning::make(&mut site, given.as_ref()).await?;
     if given.is_none() {
-        planning::show(&plan, output)?;
+        let command = if rolls {
+            "provision upgrade"
+        } else {
+            "provision apply"
+        };
+        planning::show(&plan, command, output)?;
     }
     let obstacles = plan.obstacles();
     if !obstacles.is_empty() {

@@ -15,7 +15,7 @@ use crate::cli::{Output, PlanArgs};
 use crate::cluster::{self, ClusterFile, Manifest};
 use crate::digest::{Algorithm, Digest};
 use crate::preflight::Asked;
-use crate::provision::{self, Coverage, Dropped, Plan, Scratch, Sights, steps};
+use crate::provision::{self, Coverage, Dropped, Plan, Remedy, Scratch, Sights, steps};
 use crate::report::Exit;
 use crate::store::Store;
 
@@ -30,13 +30,13 @@ pub(super) async fn plan(
         std::fs::write(out, plan.json())
             .with_context(|| format!("can't write {}", out.display()))?;
     }
-    show(&plan, output)?;
+    show(&plan, "provision apply", output)?;
     Ok(exit(&plan))
 }
 
-pub(super) fn show(plan: &Plan, output: Output) -> anyhow::Result<()> {
+pub(super) fn show(plan: &Plan, command: &str, output: Output) -> anyhow::Result<()> {
     match output {
-        Output::Table => say(&plan.to_string()),
+        Output::Table => say(&plan.told(command)),
         output => document(plan, output),
     }
 }
@@ -241,9 +241,11 @@ fn coverage(site: &Worksite, audit: &Audit) -> anyhow::Result<Coverage> {
             .uncovered
             .extend(provision::of_channel(&channel, audit));
     }
-    let (images, uncovered) = provision::of_images(&site.file, audit.indexes())?;
-    coverage.images = images.len() + uncovered.len();
-    coverage.uncovered.extend(uncovered);
+    let images = provision::of_images(&site.file, audit.indexes())?;
+    coverage.images = images.mirrored;
+    coverage.is_left_to_proxy = images.is_left_to_proxy;
+    coverage.uncovered.extend(images.uncovered);
+    coverage.remedy = Some(Remedy::of(&site.file, images.mirrored > 0));
     Ok(coverage)
 }
 

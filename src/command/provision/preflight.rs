@@ -4,9 +4,11 @@ use std::sync::Arc;
 
 use super::super::{document, parts, say};
 use super::worksite::{KEPT, Worksite};
+use crate::audit;
 use crate::cli::{Output, PreflightArgs};
 use crate::cloud::{Cloud, CloudSettings};
 use crate::cluster::CheckId;
+use crate::image::Naming;
 use crate::images::shelf::Shelf;
 use crate::preflight::{self, Asked, Finding, Surroundings, Told, is_of_bucket};
 use crate::provision::{self, StepName};
@@ -66,7 +68,7 @@ async fn surroundings(site: &Worksite) -> anyhow::Result<Surroundings> {
         is_journaled: is_journaled(site)?,
         mirror: site.mirror().await?,
         mirror_bucket: mirror_bucket(site).await?,
-        shelf: shelf(site)?,
+        shelf: shelf(site).await?,
         kops: match site.has_kops() {
             true => Some(site.kops_options().await?),
             false => None,
@@ -98,8 +100,8 @@ async fn mirror_bucket(site: &Worksite) -> anyhow::Result<Option<(Bucket, String
     Ok(Some((bucket, options.prefix)))
 }
 
-/// Where images of containers are to be; None where they come from their own registries.
-fn shelf(site: &Worksite) -> anyhow::Result<Option<Arc<dyn Shelf>>> {
+/// Where images of containers are to be; None where they come from their own registries, or by a proxy that fetches them itself.
+async fn shelf(site: &Worksite) -> anyhow::Result<Option<Arc<dyn Shelf>>> {
     let registry = &site.file.registry;
     let address = registry
         .container_registry
@@ -108,6 +110,9 @@ fn shelf(site: &Worksite) -> anyhow::Result<Option<Arc<dyn Shelf>>> {
     let (Some(address), Some(naming)) = (address, site.file.naming()) else {
         return Ok(None);
     };
+    if naming == Naming::ContainerProxy && are_left_to_it(site).await? {
+        return Ok(None);
+    }
     let address: Address = address.parse()?;
     let profile = site.file.profile.as_deref();
     Ok(Some(parts::shelf_at(
@@ -116,4 +121,14 @@ fn shelf(site: &Worksite) -> anyhow::Result<Option<Arc<dyn Shelf>>> {
         naming,
         profile,
     )?))
+}
+
+/// Whether the mirror says of no image that it was carried to the proxy; where it can't be read, that is told by others.
+async fn are_left_to_it(site: &Worksite) -> anyhow::Result<bool> {
+    let mirror = site.mirror().await?;
+    let Ok(audit) = audit::audit(mirror.as_ref(), false).await else {
+        return Ok(false);
+    };
+    let images = provision::of_images(&site.file, audit.indexes())?;
+    Ok(images.is_left_to_proxy)
 }

@@ -259,7 +259,7 @@ fn what_exists_counts_against_no_quota() {
     assert!(!concerned(&old).contains(&Quota::NetworkLoadBalancers));
     let public = [(
         "image: {use: ami-1}",
-        "image: {use: ami-1}\ntopology: public",
+        "image: {use: ami-1}\ntopology: public\napi: {type: public}",
     )];
     assert!(!concerned(&public).contains(&Quota::ElasticIps));
 }

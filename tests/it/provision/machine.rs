@@ -29,7 +29,16 @@ async fn a_plan_an_apply_and_nothing_more_to_do() {
         "a plan changed the state store"
     );
     assert_eq!(site.instances().await, 0);
-    site.run(&["apply"]).await.ends(3).says("give --yes");
+    site.run(&["apply"])
+        .await
+        .ends(3)
+        .says("'provision apply' will do this.")
+        .says("give --yes");
+    site.run(&["upgrade"])
+        .await
+        .ends(3)
+        .says("'provision upgrade' will do this.")
+        .says("give --yes");
     assert_eq!(site.instances().await, 0);
     site.run(&["apply", "--yes"])
         .await
@@ -141,7 +150,9 @@ async fn what_kops_itself_lists_must_be_in_the_mirror_too() {
     site.run(&["plan"])
         .await
         .ends(1)
-        .says("kube-new-thing: no complete release has it");
+        .says("kube-new-thing: no complete release has it")
+        .says("kops-mirror sync --kops 1.36.2 --kubernetes v1.35.5 --networking")
+        .says("1 thing stands in the way");
     site.run(&["apply", "--yes"])
         .await
         .ends(2)

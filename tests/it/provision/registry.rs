@@ -185,6 +185,27 @@ async fn an_image_that_no_release_names_is_not_taken_for_one_that_is_there() {
         .await;
 }
 
+/// What was mirrored is elsewhere, so the proxy is one that fetches by itself: it has none of the images yet, and need not.
+#[tokio::test]
+async fn a_proxy_that_no_release_names_is_left_to_fetch_what_it_lacks() {
+    let Some(mut shop) = Shop::open(Options::default()).await else {
+        return;
+    };
+    let address = shop.registry.address();
+    let of_names = format!("containerRegistry: '{address}/{PATH}'");
+    let proxy = format!("containerProxy: '{address}'");
+    shop.desk.change(&of_names, &proxy);
+    let (weight, said) = shop.found("").await;
+    assert_eq!(weight, "fine", "{said}");
+    // Once a release says that one is there, all have to be.
+    let mut image = shop.images[0].clone();
+    let repository = Naming::ContainerProxy.repository(&image.image).unwrap();
+    image.at = vec![format!("{address}/{repository}:there")];
+    shop.index("to-the-proxy", "2026-01-02T00:00:00Z", &[image])
+        .await;
+    shop.is_wrong(&["are not as they should be"]).await;
+}
+
 /// Whoever may not look does not know, which stops nothing; and it is said who was refused.
 #[tokio::test]
 async fn a_registry_that_refuses_the_login_is_told_as_such() {
