@@ -385,9 +385,10 @@ impl Inner {
             "GetServiceQuota" => self.quota(asked),
             "DescribeRegions" => self.regions(asked).await,
             "DescribeReservedInstancesOfferings" => self.reserved_offerings(asked).await,
-            "AuthorizeSecurityGroupIngress" | "AuthorizeSecurityGroupEgress" => {
-                self.authorize(asked).await
-            }
+            "AuthorizeSecurityGroupIngress"
+            | "AuthorizeSecurityGroupEgress"
+            | "RevokeSecurityGroupIngress"
+            | "RevokeSecurityGroupEgress" => self.with_ports(asked).await,
             "DescribeSecurityGroups" => self.security_groups(asked).await,
             "DeleteDhcpOptions" => self.delete_dhcp_options(asked).await,
             "DeleteKeyPair" => self.delete_key_pair(asked).await,

@@ -39,14 +39,14 @@ impl Inner {
     }
 
     /// moto fails at a protocol that has no ports, as calico's has none.
-    pub(super) async fn authorize(&self, asked: &Asked) -> Answer {
-        let with_ports = |name: &str| {
+    pub(super) async fn with_ports(&self, asked: &Asked) -> Answer {
+        let ports = |name: &str| {
             let permission = name.strip_suffix(".IpProtocol")?;
             let port = format!("{permission}.FromPort");
             let is_bare = asked.field(name) != Some("-1") && asked.field(&port).is_none();
             is_bare.then(|| format!("&{port}=-1&{permission}.ToPort=-1"))
         };
-        let ports = asked.fields().filter_map(|(name, _)| with_ports(name));
+        let ports = asked.fields().filter_map(|(name, _)| ports(name));
         let mut body = asked.body.to_vec();
         body.extend(ports.collect::<String>().into_bytes());
         let asked = Asked {
