@@ -176,6 +176,11 @@ impl Era {
         self.since(31)
     }
 
+    /// `kops delete cluster --count` came with 1.29 (cmd/kops/delete_cluster.go).
+    pub fn counts_deletions(self) -> bool {
+        self.since(29)
+    }
+
     /// AWS hosts need no key to log in with since 1.22 (docs/releases/1.22-NOTES.md).
     pub fn needs_ssh_key(self) -> bool {
         !self.since(22)

@@ -4,6 +4,7 @@
 //! well (cmd/kops/validate_cluster.go).
 
 use std::path::Path;
+use std::time::Instant;
 
 use semver::Version;
 use serde::Deserialize;
@@ -11,6 +12,9 @@ use serde_yaml_ng::Value;
 
 use super::{Answer, Kops, KopsError};
 use crate::digest::{Algorithm, Digest};
+
+/// So many rounds over a list, 10 s apart, without anything gone; endless to kops, which ends after ten minutes in all.
+const ROUNDS: &str = "--count=12";
 
 /// What `update cluster` would do, in its own words.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -220,11 +224,22 @@ impl Kops {
         Ok(answer.stdout)
     }
 
-    /// Removes it and everything of it.
+    /// Removes it and everything of it. kops lists what there is once and goes on at that, at what is gone meanwhile too; where it gets no
+    /// further it is let list anew, until the time of a call is over.
     pub async fn delete(&self) -> Result<(), KopsError> {
-        self.succeed(&["delete", "cluster", &self.options.cluster, "--yes"])
-            .await?;
-        Ok(())
+        let mut arguments = vec!["delete", "cluster", &self.options.cluster, "--yes"];
+        if self.era().counts_deletions() {
+            arguments.push(ROUNDS);
+        }
+        let deadline = Instant::now() + self.options.timeout;
+        loop {
+            match self.succeed(&arguments).await {
+                Err(error) if error.is_stuck() && Instant::now() < deadline => {
+                    tracing::info!("kops gets no further with what it listed: it lists anew");
+                }
+                ended => return ended.map(drop),
+            }
+        }
     }
 
     /// What it says that the cluster will download, as JSON; None where this release can't say.
@@ -241,6 +256,14 @@ impl Kops {
             "json",
         ];
         Ok(Some(self.succeed(&arguments).await?.stdout))
+    }
+}
+
+impl KopsError {
+    /// Whether a deletion ended because nothing more of its list went.
+    fn is_stuck(&self) -> bool {
+        let words = ["not making progress", "wait time exceeded"];
+        matches!(self, Self::Failed { said, .. } if words.iter().any(|words| said.contains(words)))
     }
 }
 

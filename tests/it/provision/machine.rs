@@ -81,6 +81,23 @@ async fn nothing_is_left_after_a_destroy() {
     site.run(&["plan"]).await.ends(3).says("will be created");
 }
 
+/// kops goes on at what it listed first, at what is gone meanwhile too.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_kops_that_gets_no_further_lists_anew() {
+    let Some(site) = Site::today().await else {
+        return;
+    };
+    site.run(&["apply", "--yes", "--no-wait"]).await.ends(0);
+    // Of which a real one knows nothing.
+    std::fs::write(site.path("stuck-once"), "").unwrap();
+    site.run(&["destroy", "--yes"]).await.ends(0);
+    let calls = site.calls();
+    let deletions = calls.iter().filter(|call| call.contains("--yes --count"));
+    let expected = if site.real_kops().is_some() { 1 } else { 2 };
+    assert_eq!(deletions.count(), expected, "{calls:?}");
+    assert_eq!(site.state_keys().await, Vec::<String>::new());
+}
+
 /// A real kops tries again and again; its time ends that.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_run_that_fails_takes_back_what_kops_had_made() {
