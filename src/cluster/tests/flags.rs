@@ -53,10 +53,9 @@ const FLAGS: [&str; 42] = [
 
 #[test]
 fn readme_has_a_row_for_each() {
-    for (name, text) in [
-        ("README.md", include_str!("../../../README.md")),
-        ("README.zh-CN.md", include_str!("../../../README.zh-CN.md")),
-    ] {
+    for name in ["README.md", "README.zh-CN.md"] {
+        let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join(name);
+        let text = std::fs::read_to_string(path).unwrap();
         let rows: Vec<&str> = text
             .lines()
             .filter(|line| line.starts_with("| `--"))
