@@ -7,6 +7,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use futures::TryStreamExt;
 use jiff::Timestamp;
+use tokio_util::sync::CancellationToken;
 
 use super::journal::{BadJournal, Journal};
 use crate::asset::Key;
@@ -58,8 +59,31 @@ impl Kept {
         Self { store }
     }
 
-    /// The lock against two operators.
-    pub async fn lock(&self) -> Result<Lease, KeptError> {
+    /// Does what is to be done while the lock against two operators is held and renewed; gives it up when the lock is lost.
+    pub async fn while_locked<T>(
+        &self,
+        stop: &CancellationToken,
+        work: impl Future<Output = T>,
+    ) -> Result<T, KeptError> {
+        let mut lease = self.lock().await?;
+        let done = {
+            let held = stop.child_token();
+            let keeping = lease.keep(&Timestamp::now, &held);
+            tokio::pin!(keeping, work);
+            tokio::select! {
+                done = &mut work => done,
+                kept = &mut keeping => {
+                    kept?;
+                    work.await
+                }
+            }
+        };
+        // The place may be gone, with what was in it; else the others see it expire.
+        let _ = lease.release(Timestamp::now()).await;
+        Ok(done)
+    }
+
+    async fn lock(&self) -> Result<Lease, KeptError> {
         let (owner, now) = (Owner::this_process(), Timestamp::now());
         match Lease::take(&self.store, lease::Name::Whole, &owner, LEASE_TTL, now).await? {
             Taken::Ours(lease) | Taken::Unguarded(lease) => Ok(lease),

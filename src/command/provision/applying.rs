@@ -3,8 +3,6 @@
 use std::sync::Arc;
 
 use anyhow::{Context, bail};
-use jiff::Timestamp;
-use tokio_util::sync::CancellationToken;
 
 use super::super::say;
 use super::planning;
@@ -12,9 +10,9 @@ use super::rolling_back::{self, Before};
 use super::worksite::Worksite;
 use crate::cli::{ApplyArgs, Output};
 use crate::cluster::TargetKind;
-use crate::events::{Event, told};
+use crate::events::Event;
 use crate::kops::Kops;
-use crate::provision::{self, ImageMaker, Kept, Made, Plan, Step, StepError, StepName, steps};
+use crate::provision::{self, ImageMaker, Made, Plan, Step, StepError, StepName, steps};
 use crate::report::Exit;
 
 pub(super) async fn apply(
@@ -187,33 +185,8 @@ async fn under_lock(
         .context("the state store has not been opened")?;
     let stop = site.stop.child_token();
     site.stop = stop.clone();
-    holding(&kept, &stop, provision::run(steps, site)).await
-}
-
-/// Does what is to be done while the lock is held and renewed; gives it up when the lock is lost.
-pub(super) async fn holding<T>(
-    kept: &Kept,
-    stop: &CancellationToken,
-    work: impl Future<Output = T>,
-) -> anyhow::Result<T> {
-    let mut lease = kept.lock().await?;
-    let done = {
-        let held = stop.child_token();
-        let keeping = lease.keep(&Timestamp::now, &held);
-        tokio::pin!(keeping, work);
-        tokio::select! {
-            done = &mut work => done,
-            lost = &mut keeping => {
-                if let Err(lost) = lost {
-                    bail!("{}", told(&lost));
-                }
-                work.await
-            }
-        }
-    };
-    // The place may be gone, with what was in it; else the others see it expire.
-    let _ = lease.release(Timestamp::now()).await;
-    Ok(done)
+    let running = provision::run(steps, site);
+    Ok(kept.while_locked(&stop, running).await?)
 }
 
 /// How the steps ended, for the shell.

@@ -8,7 +8,6 @@ use std::path::PathBuf;
 use anyhow::Context;
 
 use super::super::say;
-use super::applying::holding;
 use super::planning::is_absent;
 use super::worksite::{KEPT, Worksite};
 use crate::cli::{DestroyArgs, Include};
@@ -34,10 +33,12 @@ pub(super) async fn destroy(mut site: Worksite, args: &DestroyArgs) -> anyhow::R
     let (kept, stop) = (site.site()?.kept.clone(), site.stop());
     let removing = stop.run_until_cancelled(doomed.remove(&mut site, args));
     let removed = match kept {
-        Some(kept) => holding(&kept, &stop, removing).await?,
+        Some(kept) => kept.while_locked(&stop, removing).await?,
         None => removing.await,
     };
     let Some(removed) = removed else {
+        let what = "stopped: the same command goes on from there".to_owned();
+        tell(&site, what);
         return Ok(Exit::Interrupted);
     };
     let mut failures = removed.context("'provision destroy' goes on from there")?;
@@ -56,6 +57,12 @@ pub(super) async fn destroy(mut site: Worksite, args: &DestroyArgs) -> anyhow::R
     );
     site.observer().event(&Event::Warned { what });
     Ok(Exit::SomeFailed)
+}
+
+/// Says how far it is.
+fn tell(site: &Worksite, what: String) {
+    let step = "destroy".to_owned();
+    site.observer().event(&Event::Stepped { step, what });
 }
 
 /// All that there is of a cluster.
@@ -150,10 +157,7 @@ impl Doomed {
                 site.file.name,
                 site.folder.join("calls").display()
             );
-            site.observer().event(&Event::Stepped {
-                step: "destroy".to_owned(),
-                what,
-            });
+            tell(site, what);
             kops.delete().await?;
             say(&format!("{} is removed\n", site.file.name))?;
         } else {

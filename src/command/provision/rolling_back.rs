@@ -2,7 +2,6 @@
 
 use anyhow::{Context, bail};
 
-use super::applying::holding;
 use super::destroying::{Bucket, remove_all};
 use super::worksite::Worksite;
 use crate::events::Event;
@@ -35,7 +34,7 @@ pub(super) async fn roll_back(
     let (kept, stop) = (worksite.site()?.kept.clone(), worksite.stop());
     let undoing = undo(worksite, kops, before, step);
     let undone = match kept {
-        Some(kept) => holding(&kept, &stop, undoing).await?,
+        Some(kept) => kept.while_locked(&stop, undoing).await?,
         None => undoing.await,
     };
     let mut failures = undone.context("the rollback failed; 'provision destroy' tries again")?;
