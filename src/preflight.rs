@@ -29,7 +29,7 @@ use serde::{Deserialize, Serialize};
 use url::Url;
 
 use self::facts::Facts;
-pub use self::gather::{Surroundings, is_of_bucket};
+pub use self::gather::{MIRROR_CHECKS, Surroundings, is_of_bucket};
 use crate::cluster::{CheckId, ClusterFile, Placed};
 use crate::consumer::Settings;
 
@@ -45,7 +45,8 @@ impl Asked {
         Self(all.filter(|id| !skip.contains(id)).collect())
     }
 
-    fn any(&self, numbers: &[u8]) -> bool {
+    /// Whether one of these checks is asked for, by its number.
+    pub fn any(&self, numbers: &[u8]) -> bool {
         numbers
             .iter()
             .any(|number| self.0.contains(&CheckId::new(*number)))

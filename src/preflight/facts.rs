@@ -1,6 +1,7 @@
 //! What is so, as far as it could be found out, for the checks to judge.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use jiff::SignedDuration;
 use semver::Version;
@@ -31,7 +32,7 @@ pub struct Facts {
     pub zones: Known<Vec<Zone>>,
     /// None where there is no such bucket.
     pub state_bucket: Known<Option<StateBucket>>,
-    pub mirror: Known<Audit>,
+    pub mirror: Known<Arc<Audit>>,
     /// What kops and nodes read first, read without credentials.
     pub reads: Known<Vec<Read>>,
     /// None where the mirror is no bucket, or is reached by another address.

@@ -15,7 +15,7 @@ use super::zones::machine_types;
 use super::{Asked, Told, usage};
 use crate::ami::{self, AmiError};
 use crate::asset::{Arch, Key};
-use crate::audit::{self, Audit};
+use crate::audit::Audit;
 use crate::cloud::{Cloud, CloudError, Filter, Identity, Image, Images, Offering, Tagged};
 use crate::cluster::{ClusterFile, Image as Source};
 use crate::events::told;
@@ -29,6 +29,9 @@ use crate::store::Store;
 use crate::store::bucket_policy::{Audience, audience};
 use crate::store::s3::Bucket;
 
+/// The checks that look into the mirror.
+pub const MIRROR_CHECKS: [u8; 2] = [6, 14];
+
 /// What is asked.
 #[derive(Debug)]
 pub struct Surroundings {
@@ -41,7 +44,8 @@ pub struct Surroundings {
     pub kept: Arc<dyn Store>,
     /// Whether the journal on this machine says that kops was given the cluster from here.
     pub is_journaled: bool,
-    pub mirror: Arc<dyn Store>,
+    /// The mirror against its indexes, or why that is not known; None where no check of [`MIRROR_CHECKS`] is asked for.
+    pub audit: Option<Known<Arc<Audit>>>,
     /// Where nodes read the bucket itself, with the prefix.
     pub mirror_bucket: Option<(Bucket, String)>,
     /// None where images come from their own registries.
@@ -90,7 +94,11 @@ pub(super) async fn facts(
         futures::join!(
             when(asked.any(&[5, 19, 20]), state(file, at)),
             when(asked.any(&[6, 7]), readers(at)),
-            when(asked.any(&[6, 14]), mirror(file, told, at, asked)),
+            OptionFuture::from(
+                at.audit
+                    .clone()
+                    .map(|audit| mirror(file, told, at, asked, audit))
+            ),
             when(asked.any(&[16]), registry_mirrors(&told.registry_mirrors)),
             when(asked.any(&[19]), kops(at.kops.as_ref())),
             when(asked.any(&[20]), tagged(cloud, &file.name)),
@@ -375,15 +383,22 @@ async fn readers(at: &Surroundings) -> Known<Option<Audience>> {
 }
 
 type MirrorFacts = (
-    Known<Audit>,
+    Known<Arc<Audit>>,
     Known<Vec<super::facts::Read>>,
     Option<Known<Registry>>,
 );
 
-async fn mirror(file: &ClusterFile, told: &Told, at: &Surroundings, asked: &Asked) -> MirrorFacts {
-    let audit = audit::audit(at.mirror.as_ref(), false).await;
-    let audit = audit.map_err(|error| self::told(&error));
-    let indexes = audit.as_ref().map(Audit::indexes).unwrap_or_default();
+async fn mirror(
+    file: &ClusterFile,
+    told: &Told,
+    at: &Surroundings,
+    asked: &Asked,
+    audit: Known<Arc<Audit>>,
+) -> MirrorFacts {
+    let indexes = audit
+        .as_ref()
+        .map(|audit| audit.indexes())
+        .unwrap_or_default();
     let reading = async {
         let reader = Reader::new()?;
         reader
@@ -409,7 +424,7 @@ async fn mirror(file: &ClusterFile, told: &Told, at: &Surroundings, asked: &Aske
 async fn registry(
     file: &ClusterFile,
     shelf: &Arc<dyn Shelf>,
-    audit: &Known<Audit>,
+    audit: &Known<Arc<Audit>>,
 ) -> Known<Registry> {
     let audit = audit.as_ref().map_err(Clone::clone)?;
     let names = file.images().map_err(|error| told(&error))?;

@@ -9,7 +9,7 @@ use serde_yaml_ng::Value;
 use super::super::{document, say};
 use super::preflight;
 use super::worksite::Worksite;
-use crate::audit::{self, Audit};
+use crate::audit::Audit;
 use crate::catalogue::version;
 use crate::cli::{Output, PlanArgs};
 use crate::cluster::{self, ClusterFile, Manifest};
@@ -68,7 +68,7 @@ pub(super) async fn make(site: &mut Worksite, given: Option<&Plan>) -> anyhow::R
     let mut plan = Plan::new(&site.file.name, sights);
     plan.is_new = !plan.sights.state.contains_key("config");
     plan.findings = preflight::findings(site, &Asked::of(&[], &[]), &[]).await?;
-    let audit = audit_of_mirror(site).await?;
+    let audit = site.audit().await?;
     plan.coverage = coverage(site, &audit)?;
     plan.notes = notes(site);
     if !plan.obstacles().is_empty() {
@@ -223,13 +223,6 @@ async fn sights(
             .collect(),
         state: objects,
     })
-}
-
-/// The mirror against its indexes.
-async fn audit_of_mirror(site: &Worksite) -> anyhow::Result<Audit> {
-    let mirror = site.mirror().await?;
-    let audit = audit::audit(mirror.as_ref(), false).await;
-    audit.context("can't look into the mirror")
 }
 
 /// What the cluster will ask the mirror for, and whether it is there.

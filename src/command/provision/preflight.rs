@@ -4,13 +4,12 @@ use std::sync::Arc;
 
 use super::super::{document, parts, say};
 use super::worksite::{KEPT, Worksite};
-use crate::audit;
 use crate::cli::{Output, PreflightArgs};
 use crate::cloud::{Cloud, CloudSettings};
 use crate::cluster::CheckId;
 use crate::image::Naming;
 use crate::images::shelf::Shelf;
-use crate::preflight::{self, Asked, Finding, Surroundings, Told, is_of_bucket};
+use crate::preflight::{self, Asked, Finding, MIRROR_CHECKS, Surroundings, Told, is_of_bucket};
 use crate::provision::{self, StepName};
 use crate::report::Exit;
 use crate::store::registry::Address;
@@ -44,11 +43,11 @@ pub(super) async fn findings(
     accepted: &[CheckId],
 ) -> anyhow::Result<Vec<Finding>> {
     let told = Told::new(&site.file, site.settings()?, site.base_url()?);
-    let at = surroundings(site).await?;
+    let at = surroundings(site, asked).await?;
     Ok(preflight::look(&site.file, told, &at, asked, accepted).await)
 }
 
-async fn surroundings(site: &Worksite) -> anyhow::Result<Surroundings> {
+async fn surroundings(site: &Worksite, asked: &Asked) -> anyhow::Result<Surroundings> {
     let file = &site.file;
     let name = &file.name;
     let source = match &file.image.copy {
@@ -66,7 +65,10 @@ async fn surroundings(site: &Worksite) -> anyhow::Result<Surroundings> {
         state: site.state_part(name).await?,
         kept: site.state_part(&format!("{KEPT}/{name}")).await?,
         is_journaled: is_journaled(site)?,
-        mirror: site.mirror().await?,
+        audit: match asked.any(&MIRROR_CHECKS) {
+            true => Some(site.audit().await.map_err(|error| format!("{error:#}"))),
+            false => None,
+        },
         mirror_bucket: mirror_bucket(site).await?,
         shelf: shelf(site).await?,
         kops: match site.has_kops() {
@@ -125,8 +127,7 @@ async fn shelf(site: &Worksite) -> anyhow::Result<Option<Arc<dyn Shelf>>> {
 
 /// Whether the mirror says of no image that it was carried to the proxy; where it can't be read, that is told by others.
 async fn are_left_to_it(site: &Worksite) -> anyhow::Result<bool> {
-    let mirror = site.mirror().await?;
-    let Ok(audit) = audit::audit(mirror.as_ref(), false).await else {
+    let Ok(audit) = site.audit().await else {
         return Ok(false);
     };
     let images = provision::of_images(&site.file, audit.indexes())?;

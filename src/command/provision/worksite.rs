@@ -10,7 +10,7 @@ use tokio_util::sync::CancellationToken;
 use url::Url;
 
 use crate::asset::Key;
-use crate::audit;
+use crate::audit::{self, Audit};
 use crate::catalogue::Wanted;
 use crate::cli::WorkArgs;
 use crate::cloud::{Cloud, CloudSettings};
@@ -37,6 +37,7 @@ pub(super) struct Worksite {
     pub(super) folder: PathBuf,
     program: Option<PathBuf>,
     mirrored_program: OnceCell<PathBuf>,
+    audit: OnceCell<Arc<Audit>>,
     callers: BTreeMap<String, String>,
     config: Config,
     site: Option<Site>,
@@ -81,6 +82,7 @@ impl Worksite {
             folder,
             program: args.kops.clone(),
             mirrored_program: OnceCell::new(),
+            audit: OnceCell::new(),
             callers: environment.variables().clone(),
             config: config.clone(),
             site: None,
@@ -237,6 +239,16 @@ impl Worksite {
         Ok(Arc::new(FolderStore::new(&self.file.mirror.at)))
     }
 
+    /// The mirror against its indexes, looked at once.
+    pub(super) async fn audit(&self) -> anyhow::Result<Arc<Audit>> {
+        let looking = async {
+            let mirror = self.mirror().await?;
+            let audit = audit::audit(mirror.as_ref(), false).await;
+            Ok(Arc::new(audit.context("can't look into the mirror")?))
+        };
+        self.audit.get_or_try_init(|| looking).await.cloned()
+    }
+
     fn state_options(&self, prefix: &str) -> S3Options {
         S3Options {
             region: Some(self.file.region.clone()),
@@ -325,9 +337,7 @@ impl Worksite {
             return Ok(std::path::absolute(program).unwrap_or_else(|_| program.clone()));
         }
         let mirrored = async {
-            let mirror = self.mirror().await?;
-            let audit = audit::audit(mirror.as_ref(), false).await;
-            let audit = audit.context("can't look into the mirror")?;
+            let (mirror, audit) = (self.mirror().await?, self.audit().await?);
             let found =
                 provision::program(mirror.as_ref(), audit.indexes(), &self.file, &self.folder);
             anyhow::Ok(found.await?)
