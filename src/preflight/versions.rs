@@ -90,10 +90,8 @@ pub(super) fn versions(file: &ClusterFile, facts: &Facts) -> Vec<Finding> {
             format!("the program is kops {program}, and the cluster wants {kops}"),
             "give the right one with --kops: another release writes what that one can't read",
         ),
-        Ok(None) => found.unknown(
-            "no program of kops is named, so its version is not known",
-            "give it with --kops",
-        ),
+        // The mirrored one is taken then, by the version in its name, and held against the index.
+        Ok(None) => {}
         Err(why) => found.error(why.clone(), "give the program of kops with --kops"),
     }
     if let Some(Some(kept)) = found.known(&facts.kept) {
