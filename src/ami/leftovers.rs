@@ -4,7 +4,7 @@ use serde::Serialize;
 
 use super::failure::AmiError;
 use super::mark::{self, CLUSTER, ROLE, Role, SOURCE};
-use crate::cloud::{Cloud, CloudError, Filter, Image, Images, Instance, Snapshot, Tag};
+use crate::cloud::{Cloud, CloudError, Image, Images, Instance, Snapshot, Tag};
 
 /// Something that was made here.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -37,23 +37,6 @@ pub enum Kind {
     Instance,
 }
 
-/// States of an instance that is not gone, nor going.
-pub(super) const ALIVE: [&str; 4] = ["pending", "running", "stopping", "stopped"];
-
-/// Instances by their tags, those alone that are not gone.
-pub(super) async fn alive(
-    cloud: &Cloud,
-    mut filters: Vec<Filter>,
-) -> Result<Vec<Instance>, AmiError> {
-    filters.push(Filter {
-        name: "instance-state-name".to_owned(),
-        values: ALIVE.map(str::to_owned).to_vec(),
-    });
-    let mut found = cloud.instances(&[], &filters).await?;
-    found.sort_by(|a, b| (&a.launch_time, &a.instance_id).cmp(&(&b.launch_time, &b.instance_id)));
-    Ok(found)
-}
-
 /// What there is of a cluster's, or of all; the newest last.
 pub async fn leftovers(cloud: &Cloud, cluster: Option<&str>) -> Result<Vec<Leftover>, AmiError> {
     let filters = mark::made(cluster);
@@ -72,7 +55,7 @@ pub async fn leftovers(cloud: &Cloud, cluster: Option<&str>) -> Result<Vec<Lefto
         .iter()
         .filter(|snapshot| !of_images.contains(&snapshot.snapshot_id));
     found.extend(alone.map(of_snapshot));
-    let instances = alive(cloud, filters).await?;
+    let instances = cloud.living(filters).await?;
     found.extend(instances.iter().map(of_instance));
     found.sort_by(|a, b| (&a.since, a.kind, &a.id).cmp(&(&b.since, b.kind, &b.id)));
     Ok(found)
@@ -113,8 +96,8 @@ pub async fn standing(cloud: &Cloud, kind: Kind, id: &str) -> Result<Option<Left
         },
         Kind::Instance => match cloud.instances(&[id], &[]).await {
             Ok(found) => {
-                let alive = found.iter().find(|found| ALIVE.contains(&found.state()));
-                Ok(alive.map(of_instance))
+                let living = found.iter().find(|found| found.is_living());
+                Ok(living.map(of_instance))
             }
             Err(error) => gone(error),
         },

@@ -19,10 +19,10 @@ pub use self::images::{
     StateReason,
 };
 pub use self::instance_types::{InstanceType, Offering};
-pub use self::instances::{Instance, NewInstance};
+pub use self::instances::{Instance, NewInstance, is_living};
 pub use self::network::{
     Association, CidrOfVpc, NatGateway, Route, RouteTable, Subnet, Vpc, VpcEndpoint,
 };
 pub use self::snapshots::{Snapshot, SnapshotState};
-pub use self::tags::{Tag, Tagged};
+pub use self::tags::{CLUSTER_TAG, Tag, Tagged};
 pub use self::zones::Zone;

@@ -15,9 +15,6 @@ use crate::images;
 use crate::store::bucket_policy::Audience;
 use crate::store::s3::{BucketSettings, Property};
 
-/// The tag that kops puts on everything it makes.
-pub(super) const CLUSTER_TAG: &str = "KubernetesCluster";
-
 /// Something that is so, or why that is not known.
 pub type Known<T> = Result<T, String>;
 

@@ -9,14 +9,16 @@ use jiff::Timestamp;
 use semver::Version;
 use url::Url;
 
-use super::facts::{CLUSTER_TAG, Facts, HostImage, Kept, Known, Network, Registry, StateBucket};
+use super::facts::{Facts, HostImage, Kept, Known, Network, Registry, StateBucket};
 use super::reading::Reader;
 use super::zones::machine_types;
 use super::{Asked, Told, usage};
 use crate::ami::{self, AmiError};
 use crate::asset::{Arch, Key};
 use crate::audit::Audit;
-use crate::cloud::{Cloud, CloudError, Filter, Identity, Image, Images, Offering, Tagged};
+use crate::cloud::{
+    CLUSTER_TAG, Cloud, CloudError, Filter, Identity, Image, Images, Offering, Tagged,
+};
 use crate::cluster::{ClusterFile, Image as Source};
 use crate::events::told;
 use crate::image::Reference;
@@ -473,23 +475,14 @@ async fn tagged(cloud: &Cloud, cluster: &str) -> Known<Vec<Tagged>> {
         Filter::new("key", CLUSTER_TAG),
         Filter::new("value", cluster),
     ];
-    let alive = [
-        Filter::tag(CLUSTER_TAG, cluster),
-        Filter {
-            name: "instance-state-name".to_owned(),
-            values: ["pending", "running", "stopping", "stopped"]
-                .map(str::to_owned)
-                .to_vec(),
-        },
-    ];
-    let asked = futures::try_join!(cloud.tags(&by_tag), cloud.instances(&[], &alive));
+    let own = Filter::tag(CLUSTER_TAG, cluster);
+    let asked = futures::try_join!(cloud.tags(&by_tag), cloud.living(vec![own.clone()]));
     let (tagged, alive) = asked.map_err(|error| told(&error))?;
     let instances = alive.into_iter().map(|instance| instance.instance_id);
     let mut there = BTreeMap::from([("i".to_owned(), Some(instances.collect()))]);
     for one in &tagged {
         if !there.contains_key(one.kind()) {
-            let tag = Filter::tag(CLUSTER_TAG, cluster);
-            let carriers = cloud.carriers(one.kind(), &tag).await;
+            let carriers = cloud.carriers(one.kind(), &own).await;
             // What may not be listed is taken for there.
             let carriers = carriers.ok().flatten();
             there.insert(one.kind().to_owned(), carriers);

@@ -4,9 +4,9 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use futures::future::join_all;
 
-use super::facts::{Allowance, CLUSTER_TAG, Known, Quota};
+use super::facts::{Allowance, Known, Quota};
 use super::quotas::{concerned, is_standard, zones_with_gateways};
-use crate::cloud::{Cloud, CloudError, Filter, Tag};
+use crate::cloud::{CLUSTER_TAG, Cloud, CloudError, Filter, Tag};
 use crate::cluster::ClusterFile;
 use crate::events::told;
 

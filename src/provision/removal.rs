@@ -3,12 +3,9 @@
 use super::image::source_of;
 use super::journal::{Made, MadeKind};
 use crate::ami::{self, AmiError, Kind, Leftover, Role};
-use crate::cloud::{Cloud, Filter};
+use crate::cloud::{CLUSTER_TAG, Cloud, Filter};
 use crate::cluster::ClusterFile;
 use crate::events::{Event, Observer, told};
-
-/// By this tag kops and its hosts know what is a cluster's.
-const CLUSTER_TAG: &str = "KubernetesCluster";
 
 /// Something that was made here.
 #[derive(Debug, Clone)]
@@ -118,14 +115,9 @@ fn kind_of(kind: MadeKind) -> Option<Kind> {
 
 /// Hosts of the cluster that are there, by their tag. Without its state kops does not find them.
 pub async fn hosts(cloud: &Cloud, cluster: &str) -> Result<Vec<String>, AmiError> {
-    let alive = Filter {
-        name: "instance-state-name".to_owned(),
-        values: ["pending", "running", "stopping", "stopped"]
-            .map(str::to_owned)
-            .to_vec(),
-    };
-    let filters = [Filter::tag(CLUSTER_TAG, cluster), alive];
-    let found = cloud.instances(&[], &filters).await?;
+    let found = cloud
+        .living(vec![Filter::tag(CLUSTER_TAG, cluster)])
+        .await?;
     Ok(found
         .into_iter()
         .map(|instance| instance.instance_id)

@@ -3,7 +3,7 @@
 use super::Work;
 use super::program::Ended;
 use crate::ami::failure::AmiError;
-use crate::ami::leftovers::{ALIVE, Kind, alive};
+use crate::ami::leftovers::Kind;
 use crate::ami::mark::{IMAGEBUILDER, PHASE, RECIPE, Role, made_of};
 use crate::cloud::{CloudError, Filter, Image, Instance, NewInstance, Tag};
 use crate::events::Event;
@@ -50,7 +50,8 @@ pub(super) struct Builder {
 impl Work<'_> {
     /// Builders of this image that are there, the newest last.
     pub(super) async fn builders(&self) -> Result<Vec<Instance>, AmiError> {
-        alive(self.cloud, made_of(&super::source(self.build()), Role::Way)).await
+        let made = made_of(&super::source(self.build()), Role::Way);
+        Ok(self.cloud.living(made).await?)
     }
 
     /// A builder of an earlier run that `goes_on`, else a new one. All others of this image are terminated.
@@ -154,7 +155,7 @@ impl Work<'_> {
             let state = found.as_ref().map_or("", Instance::state).to_owned();
             match found {
                 Some(instance) if state == wanted => return Ok(instance),
-                Some(instance) if is_gone(&state) || never.contains(&state.as_str()) => {
+                Some(instance) if !instance.is_living() || never.contains(&state.as_str()) => {
                     let why = instance.reason().map(|why| format!(": {why}"));
                     let why = format!("it is {state}{}", why.unwrap_or_default());
                     return Err(self.failed(id, why));
@@ -208,7 +209,7 @@ impl Work<'_> {
     /// Refuses a region where the external program would find an instance that is not ours.
     pub(super) async fn refuse_other_builders(&self, id: &str) -> Result<(), AmiError> {
         let tagged = Filter::new("tag-key", IMAGEBUILDER);
-        let others = alive(self.cloud, vec![tagged]).await?;
+        let others = self.cloud.living(vec![tagged]).await?;
         let other = others.iter().find(|other| other.instance_id != id);
         match other {
             None => Ok(()),
@@ -258,8 +259,4 @@ impl Work<'_> {
 /// Whoever waits for an hour outlasts it.
 fn is_passing(error: &CloudError) -> bool {
     error.is_not_found() || error.class() == Class::Transient
-}
-
-pub(super) fn is_gone(state: &str) -> bool {
-    !ALIVE.contains(&state)
 }

@@ -4,12 +4,12 @@
 //! ended and stops its machine, and both are waited for.
 
 use super::Work;
-use super::builder::{Builder, Phase, is_gone};
+use super::builder::{Builder, Phase};
 use super::console::{self, USER_DATA_MAX_BYTES};
 use super::ssh::{Login, SSH_FAILED, is_another_host};
 use crate::ami::failure::AmiError;
 use crate::ami::mark::Role;
-use crate::cloud::{Image, NewImage};
+use crate::cloud::{Image, NewImage, is_living};
 use crate::events::Event;
 
 /// Puts the script into a file, since it may be in any language, and runs that as root.
@@ -119,7 +119,7 @@ async fn reachable<'a>(work: &'a Work<'_>, id: &str) -> Result<Login<'a>, AmiErr
             .look(id)
             .await?
             .map(|instance| instance.state().to_owned());
-        if let Some(state) = state.filter(|state| is_gone(state) || state.starts_with("stop")) {
+        if let Some(state) = state.filter(|state| !is_living(state) || state.starts_with("stop")) {
             return Err(work.failed(id, format!("it is {state} before anybody could log in")));
         }
         if !wait.pause().await {

@@ -9,6 +9,14 @@ use super::{Filter, StateReason, Tag};
 use crate::cloud::query::{Fields, items, text};
 use crate::cloud::{Cloud, CloudError};
 
+/// States of an instance that is not gone, nor going.
+const LIVING: [&str; 4] = ["pending", "running", "stopping", "stopped"];
+
+/// Whether an instance in this state is not gone, nor going.
+pub fn is_living(state: &str) -> bool {
+    LIVING.contains(&state)
+}
+
 /// An instance that is to be started. It never has a public address.
 #[derive(Debug, Clone)]
 pub struct NewInstance<'a> {
@@ -76,6 +84,11 @@ impl Instance {
         &self.state.name
     }
 
+    /// Whether it is there: not ending, and not gone.
+    pub fn is_living(&self) -> bool {
+        is_living(self.state())
+    }
+
     /// Why it is in its state, where EC2 says.
     pub fn reason(&self) -> Option<&str> {
         let reason = self.state_reason.as_ref()?;
@@ -107,6 +120,19 @@ impl Cloud {
             .into_iter()
             .flat_map(|reservation| reservation.instances)
             .collect())
+    }
+
+    /// Instances that fit the filters and are not ending, the newest last: EC2 lists those that ended for an hour more.
+    pub async fn living(&self, mut filters: Vec<Filter>) -> Result<Vec<Instance>, CloudError> {
+        filters.push(Filter {
+            name: "instance-state-name".to_owned(),
+            values: LIVING.map(str::to_owned).to_vec(),
+        });
+        let mut found = self.instances(&[], &filters).await?;
+        found.sort_by(|a, b| {
+            (&a.launch_time, &a.instance_id).cmp(&(&b.launch_time, &b.instance_id))
+        });
+        Ok(found)
     }
 
     /// Starts one instance, with IMDSv2 alone and without a public address.

@@ -9,6 +9,9 @@ use super::asking::Done;
 use crate::cloud::query::Fields;
 use crate::cloud::{Cloud, CloudError};
 
+/// By this tag kops and its hosts know what is a cluster's.
+pub const CLUSTER_TAG: &str = "KubernetesCluster";
+
 /// A tag.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Tag {
