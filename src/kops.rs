@@ -213,37 +213,32 @@ impl Kops {
         let Ok(status) = timeout(limit, child.wait()).await else {
             // It is gone then: nothing else can be done about one that can't be killed.
             let _ = child.kill().await;
-            record.end("stopped: it took too long")?;
-            let said = record.answer(None)?.last_words();
+            record.end("stopped: it took too long", &self.secrets())?;
             return Err(KopsError::TimedOut {
                 call: arguments.join(" "),
                 limit,
-                said: self.masked(said),
+                said: record.answer(None)?.last_words(),
                 record: record.place(),
             });
         };
         let code = status.ok().and_then(|status| status.code());
-        match code {
-            Some(code) => record.end(&code.to_string())?,
-            None => record.end("ended by a signal")?,
-        }
-        let mut answer = record.answer(code)?;
-        answer.stderr = self.masked(answer.stderr);
-        Ok((answer, record.place()))
+        let how = code.map_or_else(|| "ended by a signal".to_owned(), |code| code.to_string());
+        record.end(&how, &self.secrets())?;
+        Ok((record.answer(code)?, record.place()))
     }
 
-    /// Text of its own for others to read, without the secrets that it was given: it puts S3's into what it makes where there is an S3 server of
-    /// one's own.
-    fn masked(&self, text: String) -> String {
+    /// The secrets that it is given.
+    fn secrets(&self) -> Vec<String> {
         // Shorter ones are no secrets, and could be in any word.
         const LENGTH_MIN: usize = 8;
+        let is_secret = |(name, value): &(String, String)| {
+            SECRETS.iter().any(|ending| name.ends_with(ending)) && value.len() >= LENGTH_MIN
+        };
         let environment = self.environment().into_iter();
-        let secrets = environment
-            .filter(|(name, value)| {
-                SECRETS.iter().any(|ending| name.ends_with(ending)) && value.len() >= LENGTH_MIN
-            })
-            .map(|(_, value)| value);
-        secrets.fold(text, |text, secret| text.replace(&secret, "***"))
+        environment
+            .filter(is_secret)
+            .map(|(_, value)| value)
+            .collect()
     }
 
     /// What it prints goes into the record at once, so that it is there whatever becomes of both processes.
@@ -396,15 +391,24 @@ mod tests {
         assert_eq!(without["AWS_ACCESS_KEY_ID"], "of-another-partition");
     }
 
-    #[test]
-    fn secrets_that_it_was_given_are_not_in_what_others_read() {
+    #[tokio::test]
+    async fn secrets_that_it_was_given_are_not_in_what_others_read() {
         let callers = [
             ("S3_SECRET_ACCESS_KEY", "wJalrXUtnFEMI"),
             ("AWS_SECRET_ACCESS_KEY", "secret"),
         ];
-        let said = "value: wJalrXUtnFEMI, secrets/kube".to_owned();
-        let masked = kops(&[], &callers).masked(said);
-        assert_eq!(masked, "value: ***, secrets/kube");
+        let folder = tempfile::tempdir().unwrap();
+        let record = Records::in_folder(folder.path().to_owned());
+        let record = record.begin(&["update"]).unwrap();
+        let mut printing = Command::new("echo");
+        let said = "value: wJalrXUtnFEMI, secrets/kube";
+        let printing = printing.arg(said).stdout(record.stdout().unwrap());
+        let printing = printing.stderr(record.stderr().unwrap());
+        assert!(printing.status().await.unwrap().success());
+        let secrets = kops(&[], &callers).secrets();
+        record.end("0", &secrets).unwrap();
+        let answer = record.answer(Some(0)).unwrap();
+        assert_eq!(answer.stdout, "value: ***, secrets/kube\n");
     }
 
     #[test]

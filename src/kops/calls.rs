@@ -13,7 +13,7 @@ use serde_yaml_ng::Value;
 use super::{Answer, Kops, KopsError};
 use crate::digest::{Algorithm, Digest};
 
-/// So many rounds over a list, 10 s apart, without anything gone; endless to kops, which ends after ten minutes in all.
+/// kops gives up after so many rounds over its list, 10 s apart, in which nothing went. Unless told it goes on for ten minutes in all.
 const ROUNDS: &str = "--count=12";
 
 /// What `update cluster` would do, in its own words.
@@ -148,7 +148,7 @@ impl Kops {
         let has_changes = !answer.stdout.contains("No changes need to be applied")
             && !answer.stderr.contains("No changes need to be applied");
         Ok(Preview {
-            text: self.masked(answer.stdout),
+            text: answer.stdout,
             has_changes,
         })
     }
@@ -235,7 +235,7 @@ impl Kops {
         loop {
             match self.succeed(&arguments).await {
                 Err(error) if error.is_stuck() && Instant::now() < deadline => {
-                    tracing::info!("kops gets no further with what it listed: it lists anew");
+                    tracing::warn!("kops gets no further with what it listed: it lists anew");
                 }
                 ended => return ended.map(drop),
             }

@@ -1,12 +1,13 @@
 //! Keeps what each call was and what it prints, for who has to find out what went wrong.
 
 use std::fs::{self, DirBuilder, File, OpenOptions};
-use std::io::{self, Read, Write};
+use std::io::{self, BufRead, BufReader, BufWriter, Read, Write};
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 
 use jiff::Timestamp;
+use tempfile::NamedTempFile;
 
 use super::{Answer, KopsError};
 
@@ -37,7 +38,7 @@ impl Records {
         let stem = self.folder.join(format!("{}-{word}", now.as_millisecond()));
         let record = Record { stem };
         let kept = |source| record.trouble(source);
-        // What kops prints may have a secret in it.
+        // What kops prints may have a secret in it until it ends.
         let mut private = DirBuilder::new();
         private.recursive(true).mode(0o700);
         private.create(&self.folder).map_err(kept)?;
@@ -80,11 +81,14 @@ impl Record {
         file.map(Stdio::from).map_err(|source| self.trouble(source))
     }
 
-    /// Writes down how it ended.
-    pub(super) fn end(&self, how: &str) -> Result<(), KopsError> {
+    /// Writes down how it ended, and takes the secrets out of what it printed: with an S3 server of one's own, kops has that server's key
+    /// in what it makes.
+    pub(super) fn end(&self, how: &str, secrets: &[String]) -> Result<(), KopsError> {
         let opened = OpenOptions::new().append(true).open(self.path("txt"));
         opened
             .and_then(|mut file| writeln!(file, "{} exit: {how}", Timestamp::now()))
+            .and_then(|()| masked(&self.path("out"), secrets))
+            .and_then(|()| masked(&self.path("err"), secrets))
             .map_err(|source| self.trouble(source))
     }
 
@@ -97,6 +101,27 @@ impl Record {
             stderr: read("err")?,
         })
     }
+}
+
+/// Line by line, since it may be long.
+fn masked(path: &Path, secrets: &[String]) -> io::Result<()> {
+    let folder = path.parent().unwrap_or(Path::new("."));
+    let mut without = BufWriter::new(NamedTempFile::new_in(folder)?);
+    let mut lines = BufReader::new(File::open(path)?);
+    let mut line = Vec::new();
+    while lines.read_until(b'\n', &mut line)? > 0 {
+        let text = String::from_utf8_lossy(&line).into_owned();
+        let text = secrets
+            .iter()
+            .fold(text, |text, secret| text.replace(secret, "***"));
+        without.write_all(text.as_bytes())?;
+        line.clear();
+    }
+    let without = without
+        .into_inner()
+        .map_err(io::IntoInnerError::into_error)?;
+    without.persist(path)?;
+    Ok(())
 }
 
 fn whole(path: &Path) -> io::Result<String> {
