@@ -15,7 +15,7 @@ use async_trait::async_trait;
 
 pub use self::config::{Config, TAKEN_OUT, is_written};
 pub use self::image::Image;
-pub use self::keys::Keys;
+pub use self::keys::{Keys, key_to_give};
 pub use self::kubeconfig::Kubeconfig;
 pub use self::manifest::Manifest;
 pub use self::network::Network;

@@ -114,6 +114,9 @@ pub(super) async fn make(site: &mut Worksite, given: Option<&Plan>) -> anyhow::R
         if plan.changes.is_empty() && !is_written {
             plan.changes.push(steps::TAKEN_OUT.to_owned());
         }
+        if let Some(key) = &key {
+            plan.changes.extend(steps::key_to_give(&journal, key)?);
+        }
         plan.refusals.extend(bad_upgrade(before, &site.file));
     }
     plan.changes.splice(0..0, site.image_to_come.clone());

@@ -41,6 +41,26 @@ async fn hosts_of_a_group_do_not_go_without_a_word() {
         .says("InstanceGroup more is not wanted");
 }
 
+/// Under the same path, too.
+#[tokio::test(flavor = "multi_thread")]
+async fn another_key_is_given_to_kops() {
+    let Some(site) = Site::today().await else {
+        return;
+    };
+    site.run(&["apply", "--yes", "--no-wait"]).await.ends(0);
+    let path = site.path("id.pub");
+    let key = std::fs::read_to_string(&path).unwrap();
+    std::fs::write(&path, key.replace("tests", "others")).unwrap();
+    site.run(&["plan"]).await.ends(3).says("give kops id.pub");
+    site.run(&["apply", "--yes", "--no-wait"]).await.ends(0);
+    let calls = site.calls();
+    let given = calls
+        .iter()
+        .filter(|call| call.starts_with("create sshpublickey"));
+    assert_eq!(given.count(), 2, "{calls:?}");
+    site.run(&["plan"]).await.ends(0);
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn no_copy_of_the_cluster_s_keys_is_left() {
     let Some(site) = Site::of_2018().await else {

@@ -294,6 +294,24 @@ async fn an_apply_that_is_interrupted_says_so_and_goes_on() {
     assert_eq!(site.instances().await, 2);
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_destroy_that_is_interrupted_says_so_and_goes_on() {
+    let Some(site) = Site::today().await else {
+        return;
+    };
+    site.run(&["apply", "--yes", "--no-wait"]).await.ends(0);
+    // A real one is slow by itself.
+    std::fs::write(site.path("slow-deletion"), "").unwrap();
+    let command = site.command(&["destroy", "--yes"]);
+    let interrupted = tokio::task::spawn_blocking(move || interrupt_at(command, "destroy:"));
+    let (code, said) = interrupted.await.unwrap();
+    assert_eq!(code, Some(130), "{said}");
+    assert!(said.contains("stopped: the same command goes on"), "{said}");
+    std::fs::remove_file(site.path("slow-deletion")).unwrap();
+    site.run(&["destroy", "--yes"]).await.ends(0);
+    assert_eq!(site.instances().await, 0);
+}
+
 /// The code that it ends with, and what it says after.
 fn interrupt_at(mut command: std::process::Command, step: &str) -> (Option<i32>, String) {
     let mut child = command.spawn().unwrap();
