@@ -31,7 +31,7 @@ pub use self::journal::{Journal, Made, MadeKind, StepName, StepState};
 pub use self::kept::{Kept, KeptError, forget_in, journal_in, keep_in, write_in};
 pub use self::network::{Addresses, NetworkError};
 pub use self::plan::{BadPlan, Moved, Plan, Sights};
-pub use self::preview::{Previewed, Scratch, preview};
+pub use self::preview::{Previewed, Proposed, Scratch, preview};
 pub use self::program::{ProgramError, program};
 pub use self::readback::{Dropped, dropped, surplus};
 pub use self::remedy::Remedy;

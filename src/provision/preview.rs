@@ -67,17 +67,24 @@ impl Base {
     }
 }
 
+/// What is asked about.
+#[derive(Debug, Clone, Copy)]
+pub struct Proposed<'a> {
+    pub manifest: &'a Manifest,
+    /// Whether this very manifest is what was last written into the state store.
+    pub is_written: bool,
+    /// The key that hosts are to let in.
+    pub public_key: Option<&'a Path>,
+    /// What is not there yet that kops' dry run would stumble over: then it is not asked for one.
+    pub lacking: Option<&'a str>,
+}
+
 /// Copies what kops has of the cluster, and lets it say what it would do. Nothing outside of the scratch is changed, and no copy stays.
-///
-/// `is_written` says that this very manifest is what was last written into the state store. `lacking` says what is not there yet that kops' dry run would stumble over: then kops is not asked for one.
 pub async fn preview(
     options: KopsOptions,
     scratch: &Scratch,
     state: Option<&Arc<dyn Store>>,
-    manifest: &Manifest,
-    is_written: bool,
-    public_key: Option<&Path>,
-    lacking: Option<&str>,
+    proposed: Proposed<'_>,
 ) -> Result<Previewed, StepError> {
     let folder = options.folder.join("preview");
     remove(&folder)?;
@@ -93,7 +100,7 @@ pub async fn preview(
         Some(state) => keys(state).await?,
         None => Vec::new(),
     };
-    let base = Base::of(&keys, public_key);
+    let base = Base::of(&keys, proposed.public_key);
     if let Some(state) = state {
         copy_all(state, scratch, &copy, keys, base).await?;
     }
@@ -102,13 +109,7 @@ pub async fn preview(
         folder: folder.clone(),
         ..options
     };
-    let public_key = public_key.filter(|_| base == Base::Copy);
-    let copy = Copied {
-        has_state: state.is_some(),
-        is_written,
-        base,
-    };
-    let previewed = on_copy(options, copy, manifest, public_key, lacking).await;
+    let previewed = on_copy(options, state.is_some(), base, proposed).await;
     if let Scratch::Bucket { store, .. } = scratch {
         empty(store).await?;
     }
@@ -116,38 +117,30 @@ pub async fn preview(
     previewed
 }
 
-/// What the copy is of.
-struct Copied {
-    has_state: bool,
-    is_written: bool,
-    base: Base,
-}
-
 async fn on_copy(
     options: KopsOptions,
-    copy: Copied,
-    manifest: &Manifest,
-    public_key: Option<&Path>,
-    lacking: Option<&str>,
+    has_state: bool,
+    base: Base,
+    proposed: Proposed<'_>,
 ) -> Result<Previewed, StepError> {
     let copied = format!("{}/{}", options.state_store, options.cluster);
     let folder = options.folder.clone();
     let kops = Kops::new(options).await?;
-    let before = match copy.has_state {
+    let before = match has_state {
         true => kops.read().await?,
         false => None,
     };
-    let mut local = manifest.clone();
-    if copy.base == Base::Copy {
+    let mut local = proposed.manifest.clone();
+    if base == Base::Copy {
         local.cluster["spec"]["configBase"] = Value::String(copied);
     }
     // What is there already is not written again: that alone would be a change to kops.
     let is_there = |before: &Vec<Value>| readback::dropped(&local, before).is_empty();
-    if !(copy.is_written && before.as_ref().is_some_and(is_there)) {
+    if !(proposed.is_written && before.as_ref().is_some_and(is_there)) {
         write_in(&folder, "manifest.yaml", local.to_string().as_bytes())?;
         kops.replace(&folder.join("manifest.yaml")).await?;
     }
-    if let Some(key) = public_key {
+    if let (Some(key), Base::Copy) = (proposed.public_key, base) {
         let key = std::path::absolute(key).unwrap_or_else(|_| key.to_owned());
         kops.add_key(&key).await?;
     }
@@ -163,7 +156,7 @@ async fn on_copy(
             None
         }
     };
-    let preview = match lacking {
+    let preview = match proposed.lacking {
         None => kops.preview().await?,
         Some(what) => Preview {
             text: format!("(it is asked when the rest is there: {what})"),

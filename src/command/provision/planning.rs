@@ -15,7 +15,7 @@ use crate::cli::{Output, PlanArgs};
 use crate::cluster::{self, ClusterFile, Manifest};
 use crate::digest::{Algorithm, Digest};
 use crate::preflight::Asked;
-use crate::provision::{self, Coverage, Dropped, Plan, Remedy, Scratch, Sights, steps};
+use crate::provision::{self, Coverage, Dropped, Plan, Proposed, Remedy, Scratch, Sights, steps};
 use crate::report::Exit;
 use crate::store::Store;
 
@@ -84,18 +84,14 @@ pub(super) async fn make(site: &mut Worksite, given: Option<&Plan>) -> anyhow::R
         plan.has_changes = true;
         return Ok(plan);
     };
-    let lacking = site.image_to_come.as_deref();
     let is_written = steps::is_written(&journal, &manifest);
-    let previewed = provision::preview(
-        options,
-        &scratch,
-        state.as_ref(),
-        &manifest,
+    let proposed = Proposed {
+        manifest: &manifest,
         is_written,
-        key.as_deref(),
-        lacking,
-    )
-    .await?;
+        public_key: key.as_deref(),
+        lacking: site.image_to_come.as_deref(),
+    };
+    let previewed = provision::preview(options, &scratch, state.as_ref(), proposed).await?;
     if let Some(listed) = &previewed.assets {
         let (layout, base) = (site.file.layout(), site.base_url()?);
         let listed = provision::of_listing(listed, layout, &base, &audit);
