@@ -1,6 +1,7 @@
 //! `provision plan`: what is so, and what would be done.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
 use std::sync::Arc;
 
 use anyhow::{Context, bail};
@@ -15,7 +16,9 @@ use crate::cli::{Output, PlanArgs};
 use crate::cluster::{self, ClusterFile, Manifest};
 use crate::digest::{Algorithm, Digest};
 use crate::preflight::Asked;
-use crate::provision::{self, Coverage, Dropped, Plan, Proposed, Remedy, Scratch, Sights, steps};
+use crate::provision::{
+    self, Coverage, Dropped, Journal, Plan, Proposed, Remedy, Scratch, Sights, steps,
+};
 use crate::report::Exit;
 use crate::store::Store;
 
@@ -84,10 +87,9 @@ pub(super) async fn make(site: &mut Worksite, given: Option<&Plan>) -> anyhow::R
         plan.has_changes = true;
         return Ok(plan);
     };
-    let is_written = steps::is_written(&journal, &manifest);
     let proposed = Proposed {
         manifest: &manifest,
-        is_written,
+        is_written: steps::is_written(&journal, &manifest),
         public_key: key.as_deref(),
         lacking: site.image_to_come.as_deref(),
     };
@@ -100,32 +102,14 @@ pub(super) async fn make(site: &mut Worksite, given: Option<&Plan>) -> anyhow::R
         plan.notes.extend(elsewhere(&listed.elsewhere));
     }
     plan.is_new = previewed.before.is_none();
+    plan.changes = site.image_to_come.clone().into_iter().collect();
     if let Some(before) = &previewed.before {
-        let changes = provision::dropped(&manifest, before);
-        plan.changes = changes.iter().map(Dropped::to_string).collect();
-        let surplus = provision::surplus(&manifest, before).into_iter();
-        plan.changes.extend(surplus.map(|group| {
-            format!("InstanceGroup {group} is not wanted: it is removed, with its hosts")
-        }));
-        if plan.changes.is_empty() && !is_written {
-            plan.changes.push(steps::TAKEN_OUT.to_owned());
-        }
-        if let Some(key) = &key {
-            plan.changes.extend(steps::key_to_give(&journal, key)?);
-        }
+        plan.changes
+            .extend(changes(before, &manifest, &journal, key.as_deref())?);
         plan.refusals.extend(bad_upgrade(before, &site.file));
     }
-    plan.changes.splice(0..0, site.image_to_come.clone());
-    let mut local = manifest.clone();
-    local.cluster["spec"]
-        .as_mapping_mut()
-        .map(|spec| spec.remove("configBase"));
-    for dropped in provision::dropped(&local, &previewed.after) {
-        plan.notes.push(format!(
-            "kops {} does not keep this: {dropped}",
-            site.file.kops_version
-        ));
-    }
+    plan.notes
+        .extend(not_kept(&site.file, &manifest, &previewed.after));
     let is_residue = journal.residue == Some(previewed.preview.digest());
     if is_residue {
         plan.notes.push(steps::RESIDUE.to_owned());
@@ -134,6 +118,40 @@ pub(super) async fn make(site: &mut Worksite, given: Option<&Plan>) -> anyhow::R
     plan.has_changes = plan.is_new || !plan.changes.is_empty() || lists_changes;
     plan.preview = previewed.preview.text;
     Ok(plan)
+}
+
+/// What is otherwise in the cluster that kops has than in the one that is wanted.
+fn changes(
+    before: &[Value],
+    manifest: &Manifest,
+    journal: &Journal,
+    key: Option<&Path>,
+) -> anyhow::Result<Vec<String>> {
+    let dropped = provision::dropped(manifest, before);
+    let mut changes: Vec<_> = dropped.iter().map(Dropped::to_string).collect();
+    let surplus = provision::surplus(manifest, before).into_iter();
+    changes.extend(surplus.map(|group| {
+        format!("InstanceGroup {group} is not wanted: it is removed, with its hosts")
+    }));
+    if changes.is_empty() && !steps::is_written(journal, manifest) {
+        changes.push(steps::TAKEN_OUT.to_owned());
+    }
+    if let Some(key) = key {
+        changes.extend(steps::key_to_give(journal, key)?);
+    }
+    Ok(changes)
+}
+
+/// What kops loses of the manifest, but for where it keeps its configuration: that is the copy's own.
+fn not_kept(file: &ClusterFile, manifest: &Manifest, after: &[Value]) -> Vec<String> {
+    let mut local = manifest.clone();
+    local.cluster["spec"]
+        .as_mapping_mut()
+        .map(|spec| spec.remove("configBase"));
+    let kops = &file.kops_version;
+    let dropped = provision::dropped(&local, after).into_iter();
+    let told = dropped.map(|dropped| format!("kops {kops} does not keep this: {dropped}"));
+    told.collect()
 }
 
 /// What is said of files that nodes fetch past the mirror.
