@@ -42,10 +42,8 @@ async fn with_rollback_nothing_is_left() {
         rollback: true,
         ..ends.world.order(CopyEngine::StoreRestore)
     };
-    ends.world.overlay.orders().refused.insert(
-        "CreateRestoreImageTask".to_owned(),
-        (400, "InvalidRequest".to_owned()),
-    );
+    let overlay = &ends.world.overlay;
+    overlay.refuse("CreateRestoreImageTask", 400, "InvalidRequest");
     assert!(ends.copy(&order).await.is_err());
     assert_eq!(ends.left().await, Vec::<String>::new());
 }
@@ -150,11 +148,8 @@ async fn parts_of_another_object_do_not_become_an_image() {
         return;
     };
     let order = ends.world.order(CopyEngine::StoreRestore);
-    ends.world
-        .overlay
-        .orders()
-        .refused
-        .insert("UploadPart".to_owned(), (403, "AccessDenied".to_owned()));
+    let overlay = &ends.world.overlay;
+    overlay.refuse("UploadPart", 403, "AccessDenied");
     assert!(ends.copy(&order).await.is_err());
     ends.world.overlay.orders().refused.clear();
     let key = ends

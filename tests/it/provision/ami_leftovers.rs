@@ -11,10 +11,8 @@ async fn what_a_failed_copy_leaves_is_found_and_goes() {
         return;
     };
     ends.disk(4);
-    ends.world.overlay.orders().refused.insert(
-        "CompleteSnapshot".to_owned(),
-        (400, "ValidationException".to_owned()),
-    );
+    let overlay = &ends.world.overlay;
+    overlay.refuse("CompleteSnapshot", 400, "ValidationException");
     assert!(
         ends.copy(&ends.world.order(CopyEngine::EbsDirect))
             .await

@@ -95,10 +95,8 @@ async fn a_parameter_that_names_nothing_of_use_is_passed_over() {
             .unwrap();
         assert_eq!(found.image.image_id, UBUNTU_CHINA, "{useless}");
     }
-    world.overlay.orders().refused.insert(
-        "GetParameter".to_owned(),
-        (400, "AccessDeniedException".to_owned()),
-    );
+    let overlay = &world.overlay;
+    overlay.refuse("GetParameter", 400, "AccessDeniedException");
     let found = resolve(&cloud, &distribution("ubuntu-24.04"), Arch::Amd64)
         .await
         .unwrap();

@@ -116,12 +116,8 @@ async fn throttling_is_outlasted_and_a_lack_of_rights_is_not() {
     available(&cloud, Which::Id(UBUNTU_CHINA), PACE, &Silent)
         .await
         .unwrap();
-    let denied = (403, "UnauthorizedOperation".to_owned());
-    world
-        .overlay
-        .orders()
-        .refused
-        .insert("DescribeImages".to_owned(), denied);
+    let overlay = &world.overlay;
+    overlay.refuse("DescribeImages", 403, "UnauthorizedOperation");
     let before = world.overlay.count("DescribeImages");
     assert!(
         available(&cloud, Which::Id(UBUNTU_CHINA), PACE, &Silent)

@@ -182,12 +182,8 @@ async fn refusals_say_what_to_do_and_show_no_secret() {
         return;
     };
     let cloud = world.cloud(CHINA).await;
-    let refused = |code: &str, status| (status, code.to_owned());
-    world
-        .overlay
-        .orders()
-        .refused
-        .insert("DescribeImages".to_owned(), refused("AuthFailure", 401));
+    let overlay = &world.overlay;
+    overlay.refuse("DescribeImages", 401, "AuthFailure");
     let error = cloud.images(&Images::default()).await.unwrap_err();
     assert_eq!(error.kind, CloudErrorKind::Credentials);
     let told = error.to_string();
@@ -195,10 +191,7 @@ async fn refusals_say_what_to_do_and_show_no_secret() {
         told.contains("cn-north-1 takes accounts of AWS China and never those of AWS"),
         "{told}"
     );
-    world.overlay.orders().refused.insert(
-        "DescribeImages".to_owned(),
-        refused("UnauthorizedOperation", 403),
-    );
+    overlay.refuse("DescribeImages", 403, "UnauthorizedOperation");
     let told = cloud
         .images(&Images::default())
         .await

@@ -141,14 +141,8 @@ async fn a_destroy_that_failed_can_be_given_again() {
     assert!(said.err.contains("delete went wrong"), "{}", said.err);
     assert_eq!(place.yard.images().await.len(), 1);
     std::fs::remove_file(place.path("kops-delete-fails")).unwrap();
-    let denied = (403, "UnauthorizedOperation".to_owned());
-    place
-        .yard
-        .world
-        .overlay
-        .orders()
-        .refused
-        .insert("DeregisterImage".to_owned(), denied);
+    let overlay = &place.yard.world.overlay;
+    overlay.refuse("DeregisterImage", 403, "UnauthorizedOperation");
     let said = place.run("destroy --yes --include image").await;
     assert_eq!(said.code, Some(1), "{}\n{}", said.out, said.err);
     assert!(said.err.contains("lacks a right"), "{}", said.err);

@@ -50,6 +50,13 @@ impl First {
         Bucket::connect(&options).await.unwrap()
     }
 
+    /// Destroyed, its bucket is gone.
+    async fn goes(&self) {
+        let destroyed = self.site.run(&["destroy", "--yes", "--include", "bucket"]);
+        destroyed.await.ends(0);
+        assert!(!self.is_there().await);
+    }
+
     /// How often something was set on a bucket, or one was made.
     fn changes(&self) -> usize {
         let overlay = &self.site.world.overlay;
@@ -146,31 +153,20 @@ async fn a_bucket_that_could_not_be_set_as_it_must_is_rolled_back() {
     let Some(first) = First::today().await else {
         return;
     };
-    let refused = (403, "AccessDenied".to_owned());
-    let orders = || first.site.world.overlay.orders();
-    orders()
-        .refused
-        .insert("PutBucketVersioning".to_owned(), refused);
+    let overlay = &first.site.world.overlay;
+    overlay.refuse("PutBucketVersioning", 403, "AccessDenied");
     // Without being told to, it is left for the next try.
     let said = first.site.run(&["apply", "--yes"]).await;
     said.ends(2).says("can't have versions kept in");
     assert!(first.is_there().await);
-    orders().refused.clear();
-    first
-        .site
-        .run(&["destroy", "--yes", "--include", "bucket"])
-        .await
-        .ends(0);
-    assert!(!first.is_there().await);
+    overlay.orders().refused.clear();
+    first.goes().await;
 
-    let refused = (403, "AccessDenied".to_owned());
-    orders()
-        .refused
-        .insert("PutBucketVersioning".to_owned(), refused);
+    overlay.refuse("PutBucketVersioning", 403, "AccessDenied");
     let said = first.site.run(&["apply", "--yes", "--rollback"]).await;
     said.ends(2).says("can't have versions kept in");
     first.is_as_before().await;
-    orders().refused.clear();
+    overlay.orders().refused.clear();
     first
         .site
         .run(&["apply", "--yes", "--rollback"])
@@ -284,10 +280,5 @@ async fn a_bucket_that_was_there_before_stays() {
     first
         .site
         .edit("overrides: {cluster: {bogusField: x}}\n", "");
-    first
-        .site
-        .run(&["destroy", "--yes", "--include", "bucket"])
-        .await
-        .ends(0);
-    assert!(!first.is_there().await);
+    first.goes().await;
 }

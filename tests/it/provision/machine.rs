@@ -107,9 +107,8 @@ async fn a_run_that_fails_takes_back_what_kops_had_made() {
     site.edit("acknowledge:", "timeouts: {kops: 40s}\nacknowledge:");
     let before = site.world.overlay.census(CHINA).await;
     for operation in ["RunInstances", "CreateAutoScalingGroup"] {
-        let denied = (403, "UnauthorizedOperation".to_owned());
-        let mut orders = site.world.overlay.orders();
-        orders.refused.insert(operation.to_owned(), denied);
+        let overlay = &site.world.overlay;
+        overlay.refuse(operation, 403, "UnauthorizedOperation");
     }
     site.run(&["apply", "--yes", "--no-wait", "--rollback"])
         .await

@@ -26,7 +26,7 @@ use tokio::net::TcpListener;
 use tokio::task::JoinSet;
 use url::Url;
 
-pub(super) use self::asked::Asked;
+pub(super) use self::asked::{Asked, FORM, signature};
 pub(super) use self::instances::program;
 pub(super) use self::kubernetes::Api;
 use self::tasks::Stored;
@@ -201,29 +201,41 @@ impl Overlay {
         seen.policies.insert(bucket.to_owned(), policy.to_owned());
     }
 
-    /// Lets moto's EC2 do something; what stands in an element of its answer.
-    pub(super) async fn ec2(&self, fields: &[(&str, &str)], element: &str) -> String {
-        let keys = &self.inner.keys;
-        let signature = format!(
-            "AWS4-HMAC-SHA256 Credential={}/20260101/cn-north-1/ec2/aws4_request, SignedHeaders=host, Signature=0",
-            keys.access_key
-        );
-        let body = url::form_urlencoded::Serializer::new(String::new())
-            .append_pair("Version", "2016-11-15")
+    /// Lets moto do something, by a service that is asked in forms.
+    pub(super) async fn query(
+        &self,
+        region: &str,
+        service: &str,
+        fields: &[(&str, &str)],
+    ) -> String {
+        let form = url::form_urlencoded::Serializer::new(String::new())
             .extend_pairs(fields)
             .finish();
         let asking = self.inner.client.post(self.inner.moto.clone());
         let asking = asking
-            .header("authorization", signature)
-            .header("content-type", "application/x-www-form-urlencoded");
-        let answer = asking
-            .body(body)
-            .send()
-            .await
-            .unwrap()
-            .text()
-            .await
-            .unwrap();
+            .header(
+                "authorization",
+                signature(self.account_key(), region, service),
+            )
+            .header("content-type", FORM)
+            .body(form);
+        let answer = asking.send().await.unwrap();
+        let is_done = answer.status().is_success();
+        let text = answer.text().await.unwrap();
+        assert!(is_done, "{fields:?}: {text}");
+        text
+    }
+
+    /// What is asked by this name is refused from now on.
+    pub(super) fn refuse(&self, operation: &str, status: u16, code: &str) {
+        let refusal = (status, code.to_owned());
+        self.orders().refused.insert(operation.to_owned(), refusal);
+    }
+
+    /// Lets moto's EC2 do something; what stands in an element of its answer.
+    pub(super) async fn ec2(&self, fields: &[(&str, &str)], element: &str) -> String {
+        let asked = [&[("Version", "2016-11-15")], fields].concat();
+        let answer = self.query("cn-north-1", "ec2", &asked).await;
         let found = xml::element(&answer, element);
         found
             .unwrap_or_else(|| panic!("{fields:?}: {answer}"))

@@ -101,10 +101,8 @@ async fn whose_credentials_they_are_is_told_by_the_partition() {
     };
     let (weight, what) = one(&site, "P01").await;
     assert_eq!(weight, "fine", "{what}");
-    site.world.overlay.orders().refused.insert(
-        "GetCallerIdentity".to_owned(),
-        (403, "InvalidClientTokenId".to_owned()),
-    );
+    let overlay = &site.world.overlay;
+    overlay.refuse("GetCallerIdentity", 403, "InvalidClientTokenId");
     let (weight, what) = one(&site, "P01").await;
     assert_eq!(weight, "error");
     assert!(what.contains("never those of AWS"), "{what}");
@@ -179,12 +177,8 @@ async fn a_right_that_is_missing_is_named_and_stops_nothing() {
         ("DescribeTags", "P20", "ec2:DescribeTags"),
     ];
     for (operation, check, right) in denied {
-        let refused = (403, "UnauthorizedOperation".to_owned());
-        site.world
-            .overlay
-            .orders()
-            .refused
-            .insert(operation.to_owned(), refused);
+        let overlay = &site.world.overlay;
+        overlay.refuse(operation, 403, "UnauthorizedOperation");
         let (code, found) = found(&site, &format!("--only {check}")).await;
         assert_eq!(code, Some(0), "{found:#?}");
         assert_eq!(found[0]["weight"], "unknown", "{found:#?}");

@@ -53,28 +53,9 @@ async fn is_just_enough(site: &Desk, code: &str, limit: f64, words: &str) {
 
 /// Lets moto's load balancing do something.
 async fn load_balancing(site: &Desk, fields: &[(&str, &str)]) -> String {
-    let keys = &site.world.keys;
-    let signature = format!(
-        "AWS4-HMAC-SHA256 Credential={}/20260101/{CHINA}/elasticloadbalancing/aws4_request, SignedHeaders=host, Signature=0",
-        keys.access_key
-    );
-    let body = url::form_urlencoded::Serializer::new(String::new())
-        .append_pair("Version", "2015-12-01")
-        .extend_pairs(fields)
-        .finish();
-    let client = reqwest::Client::builder().no_proxy().build().unwrap();
-    let answer = client
-        .post(site.world.overlay.url().clone())
-        .header("authorization", signature)
-        .header("content-type", "application/x-www-form-urlencoded")
-        .body(body)
-        .send()
-        .await
-        .unwrap();
-    let status = answer.status();
-    let text = answer.text().await.unwrap();
-    assert!(status.is_success(), "{fields:?}: {text}");
-    text
+    let asked = [&[("Version", "2015-12-01")], fields].concat();
+    let overlay = &site.world.overlay;
+    overlay.query(CHINA, "elasticloadbalancing", &asked).await
 }
 
 /// A load balancer of a kind, in a subnet, perhaps the cluster's.
@@ -244,12 +225,8 @@ async fn who_has_a_network_is_not_asked_what_else_there_is() {
         &format!("network: {{vpc: {vpc}, subnets: [{{zone: cn-north-1a, id: {subnet}}}]}}"),
     );
     for operation in ["DescribeNatGateways", "DescribeAddresses", "DescribeVpcs"] {
-        let refused = (403, "UnauthorizedOperation".to_owned());
-        site.world
-            .overlay
-            .orders()
-            .refused
-            .insert(operation.to_owned(), refused);
+        let overlay = &site.world.overlay;
+        overlay.refuse(operation, 403, "UnauthorizedOperation");
     }
     allow(&site, VCPUS, 100.0);
     allow(&site, LOAD_BALANCERS, 1.0);
@@ -258,13 +235,8 @@ async fn who_has_a_network_is_not_asked_what_else_there_is() {
         matches!(told.as_slice(), [(weight, _)] if weight == "fine"),
         "{told:?}"
     );
-    let refused = (403, "AccessDenied".to_owned());
-    let operation = "DescribeLoadBalancers".to_owned();
-    site.world
-        .overlay
-        .orders()
-        .refused
-        .insert(operation, refused);
+    let overlay = &site.world.overlay;
+    overlay.refuse("DescribeLoadBalancers", 403, "AccessDenied");
     let told = found(&site).await;
     let [(weight, said)] = told.as_slice() else {
         panic!("{told:?}");

@@ -84,12 +84,8 @@ async fn a_run_that_ended_in_between_is_gone_on_with() {
     let Some(site) = Desk::start().await else {
         return;
     };
-    let refused = (403, "AccessDenied".to_owned());
-    site.world
-        .overlay
-        .orders()
-        .refused
-        .insert("PutBucketVersioning".to_owned(), refused);
+    let overlay = &site.world.overlay;
+    overlay.refuse("PutBucketVersioning", 403, "AccessDenied");
     let (code, said) = site.said("state-bucket ensure").await;
     assert_ne!(code, Some(0));
     assert!(said.contains("can't have versions kept in"), "{said}");
@@ -154,12 +150,7 @@ async fn what_can_t_be_is_said_with_its_reason() {
         ("GetBucketLocation", 403, "InvalidAccessKeyId", "no good"),
     ];
     for (operation, status, code, part) in orders {
-        let refused = (status, code.to_owned());
-        site.world
-            .overlay
-            .orders()
-            .refused
-            .insert(operation.to_owned(), refused);
+        site.world.overlay.refuse(operation, status, code);
         let (exit, said) = site.said("state-bucket ensure").await;
         assert_ne!(exit, Some(0), "{said}");
         assert!(

@@ -10,7 +10,7 @@ use kops_mirror::store::s3::{Depot, S3Options};
 use tempfile::TempDir;
 use url::Url;
 
-use super::overlay::Overlay;
+use super::overlay::{FORM, Overlay, signature};
 use super::real_kops;
 
 pub(super) const CHINA: &str = "cn-north-1";
@@ -108,11 +108,11 @@ async fn account(moto: &Url) -> Keys {
         "Action=AssumeRole&Version=2011-06-15&RoleSessionName=tests&RoleArn=arn%3Aaws%3Aiam%3A%3A{account}%3Arole%2Ftests"
     );
     let client = reqwest::Client::builder().no_proxy().build().unwrap();
-    let signature = "AWS4-HMAC-SHA256 Credential=AKIATEST/20260101/us-east-1/sts/aws4_request, SignedHeaders=host, Signature=0";
+    let signature = signature("AKIATEST", GLOBAL, "sts");
     let answer = client
         .post(moto.clone())
         .header("authorization", signature)
-        .header("content-type", "application/x-www-form-urlencoded")
+        .header("content-type", FORM)
         .body(body)
         .send()
         .await

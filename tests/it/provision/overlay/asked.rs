@@ -18,22 +18,32 @@ pub(crate) struct Asked {
     pub(super) fields: Vec<(String, String)>,
 }
 
+/// What a form is sent as.
+pub(crate) const FORM: &str = "application/x-www-form-urlencoded";
+
+/// As moto wants it, which reads who asks which service and looks at nothing else.
+pub(crate) fn signature(access_key: &str, region: &str, service: &str) -> String {
+    format!(
+        "AWS4-HMAC-SHA256 Credential={access_key}/20260101/{region}/{service}/aws4_request, SignedHeaders=host, Signature=0"
+    )
+}
+
+fn signed(signature: &str) -> HeaderMap {
+    let mut headers = HeaderMap::new();
+    headers.insert("authorization", signature.parse().unwrap());
+    headers.insert("content-type", FORM.parse().unwrap());
+    headers
+}
+
 impl Asked {
     /// A call of EC2's, signed as moto wants it.
     pub(super) fn ec2(access_key: &str, region: &str, fields: &[(&str, &str)]) -> Self {
-        let signature = format!(
-            "AWS4-HMAC-SHA256 Credential={access_key}/20260101/{region}/ec2/aws4_request, SignedHeaders=host, Signature=0"
-        );
-        let mut headers = HeaderMap::new();
-        headers.insert("authorization", signature.parse().unwrap());
-        let form = "application/x-www-form-urlencoded";
-        headers.insert("content-type", form.parse().unwrap());
         Self {
             operation: String::new(),
             region: region.to_owned(),
             method: Method::POST,
             path: "/".to_owned(),
-            headers,
+            headers: signed(&signature(access_key, region, "ec2")),
             body: Bytes::new(),
             fields: fields
                 .iter()
@@ -44,18 +54,10 @@ impl Asked {
 
     /// The same caller's call of another service.
     pub(super) fn of_service(&self, service: &str, version: &str, action: &str) -> Self {
-        let own = self.header("authorization");
-        let mut scope = own.split('/');
-        let (key, day) = (scope.next().unwrap(), scope.next().unwrap());
-        let region = &self.region;
-        let signature =
-            format!("{key}/{day}/{region}/{service}/aws4_request, SignedHeaders=host, Signature=0");
-        let mut headers = HeaderMap::new();
-        headers.insert("authorization", signature.parse().unwrap());
-        let form = "application/x-www-form-urlencoded";
-        headers.insert("content-type", form.parse().unwrap());
+        let own = self.header("authorization").split("Credential=").nth(1);
+        let access_key = own.unwrap().split('/').next().unwrap();
         Self {
-            headers,
+            headers: signed(&signature(access_key, &self.region, service)),
             body: format!("Action={action}&Version={version}").into(),
             ..self.clone()
         }

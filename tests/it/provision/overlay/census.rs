@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::{Inner, Overlay};
+use super::Overlay;
 
 /// What the emulator has: the ids of each kind.
 pub(in crate::provision) type Census = BTreeMap<&'static str, BTreeSet<String>>;
@@ -104,7 +104,14 @@ impl Overlay {
     pub(in crate::provision) async fn census(&self, region: &str) -> Census {
         let mut census = Census::new();
         for list in &LISTS {
-            let text = self.inner.list(list, region).await;
+            let form = format!("Version={}&Action={}", list.version, list.fields);
+            let fields = url::form_urlencoded::parse(form.as_bytes()).into_owned();
+            let fields: Vec<_> = fields.collect();
+            let fields: Vec<_> = fields
+                .iter()
+                .map(|(name, value)| (name.as_str(), value.as_str()))
+                .collect();
+            let text = self.query(region, list.service, &fields).await;
             let kind = list.fields.split('&').next().unwrap_or_default();
             census.entry(kind).or_default().extend(ids(&text, list.id));
         }
@@ -112,23 +119,6 @@ impl Overlay {
         let names = buckets.buckets().iter().filter_map(|bucket| bucket.name());
         census.insert("ListBuckets", names.map(str::to_owned).collect());
         census
-    }
-}
-
-impl Inner {
-    async fn list(&self, list: &List, region: &str) -> String {
-        let signature = format!(
-            "AWS4-HMAC-SHA256 Credential={}/20260101/{region}/{}/aws4_request, SignedHeaders=host, Signature=0",
-            self.keys.access_key, list.service
-        );
-        let asking = self.client.post(self.moto.clone());
-        let asking = asking
-            .header("authorization", signature)
-            .header("content-type", "application/x-www-form-urlencoded")
-            .body(format!("Version={}&Action={}", list.version, list.fields));
-        let answer = asking.send().await.unwrap();
-        assert!(answer.status().is_success(), "{}: {answer:?}", list.fields);
-        answer.text().await.unwrap()
     }
 }
 
