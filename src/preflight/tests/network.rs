@@ -179,6 +179,20 @@ fn a_way_out_is_one_that_hosts_can_go() {
     }
 }
 
+/// A registry that hosts reach by endpoints.
+const WITH_ECR: &str = "image: {use: ami-1}\nregistry: {containerRegistry: 123456789012.dkr.ecr.cn-north-1.amazonaws.com.cn}";
+
+/// All that hosts without a way out need, S3's first.
+const ENDPOINTS: [&str; 7] = [
+    "s3",
+    "ec2",
+    "sts",
+    "elasticloadbalancing",
+    "autoscaling",
+    "ecr.api",
+    "ecr.dkr",
+];
+
 /// A gateway endpoint leads to the buckets of its own region.
 #[test]
 fn a_mirror_in_another_region_is_no_endpoint_s_affair() {
@@ -189,18 +203,8 @@ fn a_mirror_in_another_region_is_no_endpoint_s_affair() {
     let open = elsewhere(("image: {use: ami-1}", "image: {use: ami-1}"));
     let with_nat = network(table(Some("nat-1")), &[]);
     assert_eq!(one(9, &open, &with_nat).0, Weight::Fine);
-    let registry = "image: {use: ami-1}\nregistry: {containerRegistry: 123456789012.dkr.ecr.cn-north-1.amazonaws.com.cn}";
-    let closed = elsewhere(("image: {use: ami-1}", registry));
-    let all = [
-        "s3",
-        "ec2",
-        "sts",
-        "elasticloadbalancing",
-        "autoscaling",
-        "ecr.api",
-        "ecr.dkr",
-    ];
-    let found = found(9, &closed, &network(table(None), &all));
+    let closed = elsewhere(("image: {use: ami-1}", WITH_ECR));
+    let found = found(9, &closed, &network(table(None), &ENDPOINTS));
     assert!(
         found[0].to_string().contains("in another region"),
         "{found:#?}"
@@ -209,19 +213,12 @@ fn a_mirror_in_another_region_is_no_endpoint_s_affair() {
 
 #[test]
 fn a_subnet_without_a_way_out_has_endpoints_for_all() {
-    let registry = "image: {use: ami-1}\nregistry: {containerRegistry: 123456789012.dkr.ecr.cn-north-1.amazonaws.com.cn}";
-    let file = file_with(&[("network: {}", IN_VPC), ("image: {use: ami-1}", registry)]);
-    let all = [
-        "s3",
-        "ec2",
-        "sts",
-        "elasticloadbalancing",
-        "autoscaling",
-        "ecr.api",
-        "ecr.dkr",
-    ];
-    assert_eq!(one(9, &file, &network(table(None), &all)).0, Weight::Fine);
-    let found = found(9, &file, &network(table(None), &all[1..6]));
+    let file = file_with(&[("network: {}", IN_VPC), ("image: {use: ami-1}", WITH_ECR)]);
+    assert_eq!(
+        one(9, &file, &network(table(None), &ENDPOINTS)).0,
+        Weight::Fine
+    );
+    let found = found(9, &file, &network(table(None), &ENDPOINTS[1..6]));
     assert!(
         found[0]
             .to_string()
